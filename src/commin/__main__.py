@@ -1,0 +1,5 @@
+"""``python -m commin``."""
+
+from commin.cli.main import main
+
+main()

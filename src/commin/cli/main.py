@@ -1,0 +1,34 @@
+"""The command line. Each command is one file; its heavy imports happen when it runs."""
+
+import sys
+
+import typer
+
+from commin.cli.train import train
+from commin.errors import UserError
+
+app = typer.Typer(
+    name="commin",
+    help="Send pictures over terrible radio links so that a person still sees what was sent.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(train)
+
+
+@app.callback()
+def _root() -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; bad input is one line on stderr and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"commin: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(141)

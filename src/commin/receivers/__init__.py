@@ -1,0 +1,1 @@
+"""Receivers: one file each, one protocol (`commin.receivers.base.Receiver`)."""

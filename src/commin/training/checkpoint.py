@@ -1,0 +1,44 @@
+"""Checkpoints of a run: written atomically, the last few kept, read without pickled code."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from commin.errors import UserError
+
+
+def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+    """Write ``step-N.pt`` under a temporary name, flush it to disk, rename it, and drop all but the last ``keep``."""
+    path = folder / f"step-{step:09d}.pt"
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    for old in listed(folder)[:-keep]:
+        old.unlink()
+    return path
+
+
+def listed(folder: Path) -> list[Path]:
+    """The checkpoints of a run folder, oldest first."""
+    return sorted(path for path in folder.glob("step-*.pt") if re.fullmatch(r"step-\d{9}\.pt", path.name))
+
+
+def load_latest(folder: Path, device: torch.device) -> dict[str, Any]:
+    """The newest checkpoint that can be read.
+
+    Raises:
+        UserError: there is none.
+    """
+    for path in reversed(listed(folder)):
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+            return state
+        except (RuntimeError, EOFError, OSError, ValueError):
+            continue
+    raise UserError(f"{folder}: no checkpoint to resume from; start without --resume")

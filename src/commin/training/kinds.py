@@ -1,0 +1,24 @@
+"""The kinds of model that can be trained: a recipe class and how to make its `Trainable`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from commin.training.codec import CodecRecipe, CodecTraining
+from commin.training.loop import Trainable
+from commin.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Kind:
+    """``make(recipe, validation pixels uint8 (N, 3, H, W))`` gives what the loop trains."""
+
+    recipe: type[Recipe]
+    make: Callable[[Any, Tensor], Trainable]
+
+
+KINDS: dict[str, Kind] = {
+    "codec": Kind(CodecRecipe, CodecTraining),
+}

@@ -1,0 +1,109 @@
+"""A recipe: everything that a training depends on besides the images themselves, as one YAML file."""
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from commin.errors import UserError
+
+
+class Strict(BaseModel):
+    """A frozen config that forbids unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Strict):
+    """Which pictures: a split of a folder or zip (its place is an option, not part of a recipe), cropped to size."""
+
+    split: str | None = "train"
+    validation_split: str | None = "valid"
+    size: int = Field(64, gt=0, multiple_of=16)
+    crop: str = "celeba"
+    limit: int | None = Field(None, gt=0)
+    validation_limit: int = Field(256, gt=0)
+
+
+class LoopConfig(Strict):
+    """How to train, the same for every kind of model.
+
+    Attributes:
+        images: training images to see in all, counted with repetition.
+        batch: images a step; micro_batch: images a forward pass, 0 for the whole batch.
+        lr: peak learning rate of AdamW: linear warm-up, constant, then linear to 0 over the last decay_images.
+        clip: largest gradient norm.
+        ema: decay of the weight average for each step, towards which it grows as (1 + step)/(10 + step).
+        precision: float32, or bf16 or fp16 autocast.
+        validate_every, checkpoint_minutes: images between validations, minutes between checkpoints.
+    """
+
+    seed: int = 0
+    images: int = Field(gt=0)
+    batch: int = Field(64, gt=0)
+    micro_batch: int = Field(0, ge=0)
+    lr: float = Field(1e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup_images: int = Field(20_000, ge=0)
+    decay_images: int = Field(0, ge=0)
+    clip: float = Field(1.0, gt=0)
+    ema: float = Field(0.999, ge=0, lt=1)
+    flip: bool = True
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    channels_last: bool = True
+    validate_every: int = Field(50_000, gt=0)
+    checkpoint_minutes: float = Field(4.0, gt=0)
+    keep: int = Field(2, gt=0)
+
+
+class Recipe(Strict):
+    """What every recipe has; each kind adds its own sections."""
+
+    kind: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    data: DataConfig = DataConfig()
+    loop: LoopConfig
+
+
+R = TypeVar("R", bound=Recipe)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file whose top level is a mapping.
+
+    Raises:
+        UserError: it cannot be read, or is no such file.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected keys and values")
+    return content
+
+
+def parse(model: type[R], content: dict[str, Any], path: Path) -> R:
+    """Check a recipe's content. Raises UserError naming the first wrong key and the keys that exist."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(model, error)}") from None
+
+
+def explain(model: type[BaseModel], error: ValidationError) -> str:
+    """One line for the first problem of a config: where, what, and for a wrong key which keys exist."""
+    problem = error.errors()[0]
+    where = ".".join(map(str, problem["loc"]))
+    if problem["type"] != "extra_forbidden":
+        return f"{where}: {problem['msg']}"
+    owner: type[BaseModel] = model
+    for part in problem["loc"][:-1]:
+        annotation = owner.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            owner = annotation
+    return f"unknown key {where}; the keys here are {', '.join(owner.model_fields)}"

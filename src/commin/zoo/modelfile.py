@@ -1,0 +1,70 @@
+"""The model file: one safetensors file, its kind and config in the metadata, loaded strictly."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from commin.errors import UserError
+
+
+def write_model(path: Path, kind: str, config: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
+    """Write tensors, floating ones rounded to ``dtype``, with kind and config; temporary name first, then renamed."""
+    rounded = {
+        key: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
+        for key, value in tensors.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    save_file(rounded, temporary, metadata={"kind": kind, "config": json.dumps(config)})
+    temporary.replace(path)
+
+
+def read_model(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Config and tensors, floating ones as float32, of a file of this kind.
+
+    Raises:
+        UserError: no such file, not safetensors, cut short, or of another kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such model file") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a safetensors file, or cut short ({error}); pickles are not loaded") from None
+    if metadata.get("kind") != kind:
+        raise UserError(f"{path}: holds {metadata.get('kind', 'an unknown model')}, not {kind}")
+    try:
+        config: dict[str, Any] = json.loads(metadata["config"])
+    except (KeyError, json.JSONDecodeError):
+        raise UserError(f"{path}: has no config in its metadata") from None
+    return config, {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+
+
+def load_strict(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load every tensor into its place.
+
+    Raises:
+        UserError: keys are missing or unknown, or shapes differ; the line names the first few of each.
+    """
+    own = module.state_dict()
+    complaints = {
+        "missing": sorted(own.keys() - tensors.keys()),
+        "unknown": sorted(tensors.keys() - own.keys()),
+        "shape": [
+            f"{key} {tuple(tensors[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in sorted(own.keys() & tensors.keys())
+            if own[key].shape != tensors[key].shape
+        ],
+    }
+    found = [f"{what} ({len(keys)}): {', '.join(keys[:3])}" for what, keys in complaints.items() if keys]
+    if found:
+        raise UserError(f"{path}: weights do not fit the network: {'; '.join(found)}")
+    module.load_state_dict(tensors)
