@@ -64,7 +64,9 @@ def open_photo(source: Path | bytes, name: str | None = None) -> Image.Image:
     except Image.DecompressionBombError:
         raise UserError(f"{label}: more than {MAX_PIXELS:,} pixels; refused as a decompression bomb") from None
     except Exception as error:  # Pillow's plugins raise SyntaxError, struct.error, EOFError and more on broken files
-        raise UserError(f"{label}: damaged or cut short ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from None
+        raise UserError(
+            f"{label}: damaged or cut short ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        ) from None
 
 
 def _to_rgb(photo: Image.Image) -> Image.Image:
@@ -111,13 +113,15 @@ def crop_box(width: int, height: int, crop: str) -> Box:
 
 
 def frame(photo: Image.Image, box: Box, size: tuple[int, int]) -> Image.Image:
-    """Cut a box out and resize it with antialiasing (bicubic) to (width, height); outside the photo its edge repeats."""
+    """Cut a box out and resize it to (width, height), bicubic with antialiasing; outside the photo its edge repeats."""
     outside = (-box.left, -box.top, box.right - photo.width, box.bottom - photo.height)
     if max(outside) > 0:
         left, top, right, bottom = (max(0, int(np.ceil(edge))) for edge in outside)
         pixels = np.pad(np.asarray(photo), ((top, bottom), (left, right), (0, 0)), mode="edge")
         photo, box = Image.fromarray(pixels), Box(box.left + left, box.top + top, box.right + left, box.bottom + top)
-    return photo.resize(size, Image.Resampling.BICUBIC, box=(box.left, box.top, box.right, box.bottom), reducing_gap=None)
+    return photo.resize(
+        size, Image.Resampling.BICUBIC, box=(box.left, box.top, box.right, box.bottom), reducing_gap=None
+    )
 
 
 def to_tensor(picture: Image.Image) -> Tensor:

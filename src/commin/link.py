@@ -18,7 +18,7 @@ from commin.units import ChannelUse, measured_snr_db
 
 @dataclass(frozen=True)
 class Reception:
-    """What a receiver made of received symbols: the DeepJSCC ``estimate`` (B, 3, H, W) and ``samples`` (B, S, 3, H, W)."""
+    """What a receiver made of symbols: the DeepJSCC ``estimate`` (B, 3, H, W) and ``samples`` (B, S, 3, H, W)."""
 
     estimate: Tensor
     samples: Tensor
@@ -122,6 +122,8 @@ class Link:
         Raises:
             ValueError: no channel state, symbols that are not finite, or a k that does not fit.
         """
+        if not torch.isfinite(torch.view_as_real(received.symbols)).all():
+            raise ValueError("receive: the received symbols hold NaN or infinity")
         symbols, snr_db = equalize(received, self.equalizer)
         estimate = self.codec.decode(symbols, snr_db, size)
         arrival = Arrival(estimate, symbols, snr_db, self.bcr, self.codec)
@@ -133,7 +135,9 @@ class Link:
         if snrs.shape != (count,):
             raise ValueError(f"{name}: one number or {count} of them, got shape {tuple(snrs.shape)}")
         if not torch.isfinite(snrs).all():
-            raise ValueError(f"{name}: must be a finite number of dB, got {[x for x in snrs.tolist() if not math.isfinite(x)][0]}")
+            raise ValueError(
+                f"{name}: must be a finite number of dB, got {next(x for x in snrs.tolist() if not math.isfinite(x))}"
+            )
         return snrs
 
 

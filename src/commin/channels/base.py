@@ -38,7 +38,9 @@ class Received:
 class Channel(Protocol):
     """y = channel(z): complex64 (B, k) to `Received`, row i random by generators[i] alone."""
 
-    def __call__(self, symbols: Tensor, snr_db: Tensor, generators: Sequence[torch.Generator]) -> Received: ...
+    def __call__(self, symbols: Tensor, snr_db: Tensor, generators: Sequence[torch.Generator]) -> Received:
+        """Send symbols (B, k) at (B,) dB."""
+        ...
 
 
 def check_channel_input(symbols: Tensor, snr_db: Tensor) -> None:

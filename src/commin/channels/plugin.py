@@ -24,7 +24,7 @@ class ModuleChannel:
         self.takes_snr = "snr_db" in inspect.signature(factory).parameters
 
     def __call__(self, symbols: Tensor, snr_db: Tensor, generators: Sequence[torch.Generator]) -> Received:
-        """Send symbols complex64 (B, k) at (B,) dB. Raises ValueError if the module does not return as many complex symbols."""
+        """Send symbols complex64 (B, k) at (B,) dB. Raises ValueError if the module returns anything else."""
         check_channel_input(symbols, snr_db)
         rows = []
         for row, snr, own in zip(symbols, snr_db.tolist(), generators, strict=True):
@@ -34,7 +34,9 @@ class ModuleChannel:
                 torch.manual_seed(seed)
                 received = module.to(symbols.device)(row.unsqueeze(0))
             if not isinstance(received, Tensor) or not received.is_complex() or received.shape != (1, len(row)):
-                raise ValueError(f"channel {self.factory.__name__}: must return complex symbols of the shape it was given")
+                raise ValueError(
+                    f"channel {self.factory.__name__}: must return complex symbols of the shape it was given"
+                )
             rows.append(received[0].to(symbols.dtype))
         return Received(torch.stack(rows), Csi(snr_db))
 

@@ -4,7 +4,9 @@ import sys
 
 import typer
 
+from commin.cli import zoo
 from commin.cli.train import train
+from commin.cli.transmit import transmit
 from commin.errors import UserError
 
 app = typer.Typer(
@@ -15,7 +17,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(transmit)
 app.command()(train)
+app.add_typer(zoo.app, name="zoo")
 
 
 @app.callback()

@@ -15,7 +15,9 @@ def train(
     data: Annotated[Path | None, typer.Option(help="Folder or zip of images; else COMMIN_DATA.")] = None,
     runs: Annotated[Path | None, typer.Option(help="Where run folders live; else COMMIN_HOME/runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run of this recipe's name.")] = False,
-    images: Annotated[int | None, typer.Option(help="See this many images in all, instead of the recipe's number.")] = None,
+    images: Annotated[
+        int | None, typer.Option(help="See this many images in all, instead of the recipe's number.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print size, cost and expected time.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, …")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the choice to torch.")] = 0,
@@ -54,7 +56,8 @@ def train(
     held_out = source.split(config.data.validation_split, config.data.validation_limit)
     with console.status("reading images"):
         pixels, validation = (
-            load_pixels(source, part, config.data.size, config.data.crop, home() / "cache") for part in (entries, held_out)
+            load_pixels(source, part, config.data.size, config.data.crop, home() / "cache")
+            for part in (entries, held_out)
         )
     run = Run(KINDS[kind].make(config, validation), config.loop, pixels, folder, target)
     if dry_run:
@@ -98,4 +101,6 @@ def _report(run: "Run", console: "Console") -> None:  # type: ignore[name-define
     speed = steps * run.config.batch / (time.monotonic() - begin)
     gflop = counter.get_total_flops() / run.config.batch / 1e9
     console.print(f"training: {gflop:.2f} GFLOP an image, {speed:.1f} images/s, {gflop * speed:.0f} GFLOP/s")
-    console.print(f"{run.config.images:,} images: about {run.config.images / speed / 3600:.1f} h, validation not counted")
+    console.print(
+        f"{run.config.images:,} images: about {run.config.images / speed / 3600:.1f} h, validation not counted"
+    )

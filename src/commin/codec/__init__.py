@@ -1,0 +1,1 @@
+"""Codecs: pictures to complex symbols and back."""

@@ -23,6 +23,7 @@ class GDN(nn.Module):
         self.g = nn.Parameter((0.1 * torch.eye(channels)).sqrt() + 0.01)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The formula above."""
         norm = F.conv2d(x * x, self.g.square()[..., None, None], self.b.square() + 1e-6)
         return x * (norm.sqrt() if self.inverse else norm.rsqrt())
 
@@ -36,6 +37,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The formula above."""
         return x + F.leaky_relu(self.conv2(F.leaky_relu(self.conv1(x))))
 
 
@@ -47,9 +49,12 @@ class ResidualBlockDown(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.gdn = GDN(out_channels)
-        self.skip = nn.Conv2d(in_channels, out_channels, 1)  # not stride=2: its bf16 gradient crashes oneDNN at 3 channels
+        self.skip = nn.Conv2d(
+            in_channels, out_channels, 1
+        )  # not stride=2: its bf16 gradient crashes oneDNN at 3 channels
 
     def forward(self, x: Tensor) -> Tensor:
+        """The formula above."""
         return self.gdn(self.conv2(F.leaky_relu(self.conv1(x)))) + self.skip(x[..., ::2, ::2])
 
 
@@ -64,6 +69,7 @@ class ResidualBlockUp(nn.Module):
         self.skip = nn.Conv2d(in_channels, 4 * out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The formula above."""
         y = F.leaky_relu(F.pixel_shuffle(self.conv1(x), 2))
         return self.igdn(self.conv2(y)) + F.pixel_shuffle(self.skip(x), 2)
 
@@ -83,6 +89,7 @@ class ResidualUnit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """The formula above."""
         return F.relu(x + self.layers(x))
 
 
@@ -95,6 +102,7 @@ class Attention(nn.Module):
         self.branch = nn.Sequential(*(ResidualUnit(channels) for _ in range(3)), nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """The formula above."""
         return x + self.trunk(x) * torch.sigmoid(self.branch(x))
 
 
@@ -108,5 +116,6 @@ class AttentionFeature(nn.Module):
         self.w2 = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        """The formula above."""
         pooled = torch.cat([x.mean((2, 3)), state.to(x.dtype)], dim=1)
         return x * torch.sigmoid(self.w2(F.leaky_relu(self.w1(pooled))))[..., None, None]

@@ -53,10 +53,20 @@ class DeepJSCCConfig(BaseModel):
         return [Fraction(c, 2 * IMAGE_CHANNELS * DOWNSAMPLING**2) for c in sorted(self.latent_channels)]
 
 
-def _state(snr_db: Tensor, channels: int, config: DeepJSCCConfig) -> Tensor:
-    """(B,) SNRs in dB and the channels in use to the gates' input (B, STATES)."""
-    share = torch.full_like(snr_db, channels / max(config.latent_channels)).log2()
-    return torch.stack([snr_db / 5.0, share / 2.0], dim=1)
+def _state(snr_db: Tensor, channels: Tensor, config: DeepJSCCConfig) -> Tensor:
+    """(B,) SNRs in dB and (B,) channels in use to the gates' input (B, STATES)."""
+    return torch.stack([snr_db / 5.0, (channels / max(config.latent_channels)).log2() / 2.0], dim=1)
+
+
+def pack(latent: Tensor) -> Tensor:
+    """Latent (B, C, h, w) to complex symbols (B, C/2·h·w): two channels make one, channel after channel."""
+    return torch.complex(latent[:, 0::2].contiguous(), latent[:, 1::2].contiguous()).flatten(1)
+
+
+def unpack(symbols: Tensor, rows: int, columns: int) -> Tensor:
+    """The inverse of `pack` for a latent of that many rows and columns: complex (B, k) to real (B, C, h, w)."""
+    x = torch.view_as_real(symbols).reshape(len(symbols), -1, rows, columns, 2)
+    return x.permute(0, 1, 4, 2, 3).flatten(1, 2)
 
 
 class Encoder(nn.Module):
@@ -74,9 +84,7 @@ class Encoder(nn.Module):
         self.down3, self.gate3, self.block3 = ResidualBlockDown(w2, w3), AttentionFeature(w3, STATES), ResidualBlock(w3)
         self.down4, self.gate4, self.mix4 = ResidualBlockDown(w3, w4), AttentionFeature(w4, STATES), Attention(w4)
         self.project = (
-            nn.Sequential(
-                *(ResidualBlock(w4) for _ in range(config.bottleneck_blocks)), nn.Conv2d(w4, largest, 1)
-            )
+            nn.Sequential(*(ResidualBlock(w4) for _ in range(config.bottleneck_blocks)), nn.Conv2d(w4, largest, 1))
             if config.bottleneck
             else nn.Identity()
         )
@@ -96,14 +104,22 @@ class Encoder(nn.Module):
             ValueError: this network does not serve that ρ.
         """
         channels = served_channels(self.config, bcr)
+        latent = self.latent(images, design_snr_db, torch.full_like(design_snr_db, channels))
+        return normalize_power(pack(latent[:, :channels]))
+
+    def latent(self, images: Tensor, design_snr_db: Tensor, channels: Tensor) -> Tensor:
+        """All latent channels before normalisation, float32 (B, largest C, ⌈H/16⌉, ⌈W/16⌉).
+
+        ``channels`` (B,) is how many of them each picture may use; ``forward`` sends these alone.
+        """
         height, width = images.shape[-2:]
         x = F.pad(images, (0, -width % DOWNSAMPLING, 0, -height % DOWNSAMPLING), mode="replicate") * 2 - 1
         state = _state(design_snr_db, channels, self.config)
         x = self.block1(self.gate1(self.down1(x), state))
         x = self.mix2(self.gate2(self.down2(x), state))
         x = self.block3(self.gate3(self.down3(x), state))
-        x = self.project(self.mix4(self.gate4(self.down4(x), state)))[:, :channels].float()
-        return normalize_power(torch.complex(x[:, 0::2].contiguous(), x[:, 1::2].contiguous()).flatten(1))
+        x = self.project(self.mix4(self.gate4(self.down4(x), state)))
+        return x.float()
 
 
 class Decoder(nn.Module):
@@ -136,27 +152,30 @@ class Decoder(nn.Module):
             Images (B, 3, H, W) in [0, 1], float32.
 
         Raises:
-            ValueError: k fits no ρ of this network at that size, or the symbols hold NaN or infinity.
+            ValueError: k fits no ρ of this network at that size.
         """
         height, width = size or (self.config.image_size, self.config.image_size)
         rows, columns = -(-height // DOWNSAMPLING), -(-width // DOWNSAMPLING)
         channels, rest = divmod(2 * symbols.shape[-1], rows * columns)
         if rest or channels not in self.config.latent_channels:
             known = [c // 2 * rows * columns for c in sorted(self.config.latent_channels)]
-            raise ValueError(f"decode: {symbols.shape[-1]} symbols for {height}×{width} pixels; this codec takes {known}")
-        if not torch.isfinite(torch.view_as_real(symbols.detach())).all():
-            raise ValueError("decode: the received symbols hold NaN or infinity")
+            raise ValueError(
+                f"decode: {symbols.shape[-1]} symbols for {height}×{width} pixels; this codec takes {known}"
+            )
+        latent = F.pad(unpack(symbols, rows, columns), (0, 0, 0, 0, 0, max(self.config.latent_channels) - channels))
+        return self.picture(latent, snr_db, torch.full_like(snr_db, channels))[..., :height, :width]
+
+    def picture(self, latent: Tensor, snr_db: Tensor, channels: Tensor) -> Tensor:
+        """Received latent, zero beyond the channels (B,) that were sent, to pictures (B, 3, 16·h, 16·w) in [0, 1]."""
         state = _state(snr_db, channels, self.config)
-        x = torch.view_as_real(symbols).view(-1, channels // 2, rows, columns, 2)
-        x = x.permute(0, 1, 4, 2, 3).reshape(-1, channels, rows, columns)
-        x = self.expand(F.pad(x, (0, 0, 0, 0, 0, max(self.config.latent_channels) - channels)))
+        x = self.expand(latent)
         if self.gate4 is not None:
             x = self.gate4(x, state)
         x = self.block3(self.gate3(self.up4(self.mix4(x)), state))
         x = self.mix2(self.gate2(self.up3(x), state))
         x = self.block1(self.gate1(self.up2(x), state))
         x = self.gate0(self.up1(x), state)
-        return torch.sigmoid(x.float())[..., :height, :width]
+        return torch.sigmoid(x.float())
 
 
 class DeepJSCC(nn.Module):

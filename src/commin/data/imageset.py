@@ -62,7 +62,9 @@ class ImageSet:
         known = {name: name for name in images} | {Path(name).name: name for name in images}
         missing = [row["file"] for row in rows if row["file"] not in known]
         if missing:
-            raise UserError(f"{self.path}: {manifest} names {len(missing)} images that are not there, such as {missing[0]}")
+            raise UserError(
+                f"{self.path}: {manifest} names {len(missing)} images that are not there, such as {missing[0]}"
+            )
         return [Entry(known[row["file"]], row["split"], row.get("identity") or "") for row in rows]
 
     def read(self, name: str) -> bytes:

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from commin.channels.awgn import Awgn
 from commin.channels.base import Csi
-from commin.codec.deepjscc import DeepJSCC, DeepJSCCConfig
+from commin.codec.deepjscc import DeepJSCC, DeepJSCCConfig, pack, served_channels, unpack
 from commin.codec.files import save_codec
 from commin.images import from_uint8, grid, to_uint8
 from commin.randomness import image_generators
 from commin.training.recipe import Recipe, Strict
-from commin.units import linear_to_db, parse_bcr
+from commin.units import DOWNSAMPLING, db_to_linear, linear_to_db, normalize_power, parse_bcr
 
 VALIDATION_SNRS_DB = (-5.0, 0.0, 5.0)
 
@@ -53,44 +53,53 @@ class CodecRecipe(Recipe):
 class CodecTraining:
     """Each image of a batch gets its own SNR and, in turn, one of the ρ."""
 
-    averaged = ("codec",)
+    averaged: tuple[str, ...] = ("codec",)
 
     def __init__(self, recipe: CodecRecipe, validation: Tensor) -> None:
         torch.manual_seed(recipe.loop.seed)
         self.recipe, self.validation = recipe, validation
-        self.codec = DeepJSCC(recipe.model)
-        self.phases: Mapping[str, nn.Module] = {"codec": self.codec}
-        self.references = {parse_bcr(key): ends for key, ends in recipe.link.reference_psnr_db.items()}
-        self.bcrs = sorted(self.references)
+        codec = DeepJSCC(recipe.model)
+        assert codec.encoder is not None
+        assert codec.decoder is not None
+        self.encoder, self.decoder = codec.encoder, codec.decoder
+        self.phases: Mapping[str, nn.Module] = {"codec": codec}
+        references = {parse_bcr(key): ends for key, ends in recipe.link.reference_psnr_db.items()}
+        self.bcrs = sorted(references)
+        self.reference_psnr_db = torch.tensor([references[bcr] for bcr in self.bcrs])
+        self.channels = torch.tensor([float(served_channels(recipe.model, bcr)) for bcr in self.bcrs])
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """SNR (B,), index of ρ (B,) and unit noise for the largest k, of which a smaller one takes the first."""
+        """SNR (B,), ρ by its index and its channels (B,), and CN(0, 1) noise for the largest k (B, k)."""
         low, high = self.recipe.link.snr_range_db
         count = len(images)
-        most = max(self.recipe.model.latent_channels) // 2 * (images.shape[-1] // 16) * (images.shape[-2] // 16)
+        positions = (images.shape[-1] // DOWNSAMPLING) * (images.shape[-2] // DOWNSAMPLING)
+        most = max(self.recipe.model.latent_channels) // 2 * positions
+        bcr = (torch.arange(count) + int(torch.randint(len(self.bcrs), (1,), generator=rng))) % len(self.bcrs)
         return {
             "images": images,
             "snr_db": low + (high - low) * torch.rand(count, generator=rng),
-            "bcr": torch.arange(count) % len(self.bcrs),
+            "bcr": bcr,
+            "channels": self.channels[bcr],
             "noise": torch.randn(count, most, dtype=torch.complex64, generator=rng),
         }
 
     def loss(self, phase: str, rows: dict[str, Tensor], step: int) -> Tensor:
         """Mean over images of MSE / reference MSE."""
-        total = rows["images"].new_zeros(())
+        images, snr_db, bcr = rows["images"], rows["snr_db"], rows["bcr"]
+        channels = rows["channels"]
+        sent = pack(self.encoder.latent(images, snr_db, channels))
+        share = (channels / max(self.recipe.model.latent_channels)).unsqueeze(1)
+        used = torch.arange(sent.shape[1], device=sent.device) < share * sent.shape[1]
+        # mean |z|² = 1 over the symbols in use; the others stay zero at both ends.
+        sent = normalize_power(sent * used) * share.sqrt()
+        noise = rows["noise"] * Csi(snr_db).noise_variance().sqrt()
+        received = (sent + noise) * used
+        latent = unpack(received, images.shape[-2] // DOWNSAMPLING, images.shape[-1] // DOWNSAMPLING)
+        estimate = self.decoder.picture(latent, snr_db, channels)
         low, high = self.recipe.link.snr_range_db
-        for index, bcr in enumerate(self.bcrs):
-            here = rows["bcr"] == index
-            images, snr_db = rows["images"][here], rows["snr_db"][here]
-            if not len(images):
-                continue
-            first, last = self.references[bcr]
-            reference = 10 ** (-(first + (last - first) * (snr_db - low) / max(high - low, 1e-9)) / 10)
-            sent = self.codec.encode(images, snr_db, bcr)
-            noise = rows["noise"][here][:, : sent.shape[-1]] * Csi(snr_db).noise_variance().sqrt()
-            estimate = self.codec.decode(sent + noise, snr_db, (images.shape[-2], images.shape[-1]))
-            total = total + ((estimate - images).square().mean((1, 2, 3)) / reference).sum()
-        return total / len(rows["images"])
+        ends = self.reference_psnr_db.to(images.device)[bcr]
+        reference = ends[:, 0] + (ends[:, 1] - ends[:, 0]) * (snr_db - low) / max(high - low, 1e-9)
+        return ((estimate - images).square().mean((1, 2, 3)) * db_to_linear(reference)).mean()
 
     @torch.no_grad()
     def validate(self, averages: Mapping[str, nn.Module]) -> tuple[dict[str, float], Image.Image]:
@@ -102,11 +111,14 @@ class CodecTraining:
         pictures: list[list[Tensor]] = [[from_uint8(image) for image in self.validation[:8]]]
         for bcr in self.bcrs:
             for snr in VALIDATION_SNRS_DB:
-                error, shown = 0.0, []
+                error = 0.0
+                shown: list[Tensor] = []
                 for part in self.validation.split(64):
                     images = from_uint8(part).to(device)
                     estimate = transmit(codec, images, bcr, snr)
-                    error += float((to_uint8(estimate).float() - to_uint8(images).float()).square().mean((1, 2, 3)).sum())
+                    error += float(
+                        (to_uint8(estimate).float() - to_uint8(images).float()).square().mean((1, 2, 3)).sum()
+                    )
                     shown.extend(estimate.cpu()[: 8 - len(shown)])
                 figures[f"psnr {bcr} {snr:+g}"] = linear_to_db(255.0**2 * len(self.validation) / error)
                 pictures.append(shown)

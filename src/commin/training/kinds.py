@@ -7,7 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from commin.training.codec import CodecRecipe, CodecTraining
+from commin.training.gan import GanRecipe, GanTraining
+from commin.training.inn import InnRecipe, InnTraining
 from commin.training.loop import Trainable
+from commin.training.prior import PriorRecipe, PriorTraining
 from commin.training.recipe import Recipe
 
 
@@ -21,4 +24,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "codec": Kind(CodecRecipe, CodecTraining),
+    "gan": Kind(GanRecipe, GanTraining),
+    "inn": Kind(InnRecipe, InnTraining),
+    "prior": Kind(PriorRecipe, PriorTraining),
 }

@@ -8,6 +8,7 @@ import copy
 import json
 import math
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,9 @@ from commin.images import from_uint8, save_picture
 from commin.randomness import generator
 from commin.training import checkpoint
 from commin.training.recipe import LoopConfig
+
+UNDECAYED = "before-decay.pt"
+"""The checkpoint from which a finished run can be extended."""
 
 MAX_SKIPPED = 20
 """Steps in a row with a non-finite gradient after which a run gives up."""
@@ -55,10 +59,14 @@ class Trainable(Protocol):
 
 
 def learning_rate(config: LoopConfig, images: int) -> float:
-    """Linear warm-up, constant, linear to zero over the last ``decay_images``; for the step that starts at ``images``."""
+    """Of the step that starts at ``images``: linear warm-up, constant, linear to 0 over the last ``decay`` of them."""
     warm = min(1.0, (images + config.batch) / max(config.warmup_images, 1))
-    left = (config.images - images) / config.decay_images if config.decay_images else 1.0
-    return config.lr * min(warm, max(min(left, 1.0), 0.0))
+    return config.lr * min(warm, max(_left(config, images), 0.0))
+
+
+def _left(config: LoopConfig, images: int) -> float:
+    """1 until the decay begins, then down to 0 at the end."""
+    return min((config.images - images) / (config.decay * config.images), 1.0) if config.decay else 1.0
 
 
 def batch_indices(config: LoopConfig, count: int, step: int) -> Tensor:
@@ -92,7 +100,8 @@ class Run:
         self.skipped = 0
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         for module in trainable.phases.values():
-            module.to(device=device, memory_format=layout)
+            module.to(device)
+            module.to(memory_format=layout)  # type: ignore[call-overload]
         self.averages = {name: copy.deepcopy(trainable.phases[name]).eval() for name in trainable.averaged}
         for average in self.averages.values():
             average.requires_grad_(False)
@@ -114,6 +123,7 @@ class Run:
         """All that a run is, as tensors and plain values."""
         return {
             "step": self.step,
+            "decaying": _left(self.config, self.images_seen) < 1,
             "skipped": self.skipped,
             "phases": {name: module.state_dict() for name, module in self.trainable.phases.items()},
             "averages": {name: module.state_dict() for name, module in self.averages.items()},
@@ -124,10 +134,15 @@ class Run:
     def resume(self) -> None:
         """Continue from the newest checkpoint of the folder, dropping log lines written after it.
 
+        A finished run that is extended to more images goes on from before its decay.
+
         Raises:
             UserError: there is no checkpoint, or it is of another network.
         """
         state = checkpoint.load_latest(self.folder, self.device)
+        undecayed = self.folder / UNDECAYED
+        if state["decaying"] and _left(self.config, state["step"] * self.config.batch) == 1 and undecayed.is_file():
+            state = torch.load(undecayed, map_location=self.device, weights_only=True)
         try:
             for name, module in self.trainable.phases.items():
                 module.load_state_dict(state["phases"][name])
@@ -217,13 +232,21 @@ class Run:
             task = bar.add_task("train", total=self.config.images, completed=self.images_seen, speed=0.0, loss=math.nan)
             begun, first = time.monotonic(), self.images_seen
             while self.images_seen < self.config.images and not self._stop:
+                if _left(self.config, self.images_seen) == 1 > _left(self.config, self.images_seen + self.config.batch):
+                    shutil.copyfile(self.save(), self.folder / UNDECAYED)
                 losses.append(self.train_step())
                 seen = self.images_seen
                 speed = (seen - first) / (time.monotonic() - begun)
                 bar.update(task, completed=seen, speed=speed, loss=losses[-1])
                 last = seen >= self.config.images
-                if last or seen // self.config.validate_every != (seen - self.config.batch) // self.config.validate_every:
-                    self._validate(losses, speed)
+                if (
+                    last
+                    or seen // self.config.validate_every != (seen - self.config.batch) // self.config.validate_every
+                ):
+                    record = self._validate(losses, speed)
+                    console.print(
+                        f"{seen:,} images: loss {record['loss']:.4f}, score {record['score']:.3f}, {speed:.1f} images/s"
+                    )
                     losses, saved = [], 0.0
                 if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
                     self.save()
@@ -239,7 +262,7 @@ class Run:
         """Ask ``train`` to save and return after the present step."""
         self._stop = True
 
-    def _validate(self, losses: list[float], speed: float) -> None:
+    def _validate(self, losses: list[float], speed: float) -> dict[str, Any]:
         figures, picture = self.trainable.validate(self.averages)
         record = {
             "step": self.step,
@@ -257,6 +280,7 @@ class Run:
         if picture is not None:
             save_picture(picture, self.folder / f"validation-{self.images_seen:09d}.png")
         self.trainable.export(self.averages, self.folder / "model", self.images_seen)
+        return record
 
 
 def _progress(console: Console) -> Progress:

@@ -32,7 +32,8 @@ class LoopConfig(Strict):
     Attributes:
         images: training images to see in all, counted with repetition.
         batch: images a step; micro_batch: images a forward pass, 0 for the whole batch.
-        lr: peak learning rate of AdamW: linear warm-up, constant, then linear to 0 over the last decay_images.
+        lr: peak learning rate of AdamW: linear warm-up, constant, then linear to 0 over the last share
+            ``decay`` of the images.
         clip: largest gradient norm.
         ema: decay of the weight average for each step, towards which it grows as (1 + step)/(10 + step).
         precision: float32, or bf16 or fp16 autocast.
@@ -47,7 +48,7 @@ class LoopConfig(Strict):
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = Field(0.0, ge=0)
     warmup_images: int = Field(20_000, ge=0)
-    decay_images: int = Field(0, ge=0)
+    decay: float = Field(0.0, ge=0, le=1)
     clip: float = Field(1.0, gt=0)
     ema: float = Field(0.999, ge=0, lt=1)
     flip: bool = True

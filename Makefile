@@ -1,0 +1,29 @@
+# make demo, make test: each makes .venv from constraints.txt if there is none.
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= out/demo
+
+.PHONY: demo test lint types check clean
+
+demo: .venv/ready
+	$(BIN)/commin transmit examples/astronaut.png --bcr 1/48 --snr -5,0,5 -o $(OUT)
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready
+	$(BIN)/mypy
+
+check: test lint types
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,lint]"
+	touch $@
+
+clean:
+	rm -rf .venv out dist

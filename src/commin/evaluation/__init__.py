@@ -1,0 +1,1 @@
+"""Evaluation: records, reference lines, figures."""

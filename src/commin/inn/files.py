@@ -1,0 +1,33 @@
+"""An INN as one safetensors file, its config in the metadata."""
+
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from commin.errors import UserError
+from commin.inn.degradation import Degradation, DegradationConfig
+from commin.zoo.modelfile import load_strict, read_model, write_model
+
+KIND = "inn"
+
+
+def save_inn(inn: Degradation, path: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write an INN, rounded to ``dtype``: invertible with any weights, it loses no exactness; whole or not at all."""
+    write_model(path, KIND, inn.config.model_dump(mode="json"), inn.state_dict(), dtype)
+
+
+def load_inn(path: Path) -> Degradation:
+    """Read an INN, in float32 and evaluation mode.
+
+    Raises:
+        UserError: no such file, no INN in it, or weights that do not fit its config.
+    """
+    config_json, tensors = read_model(path, KIND)
+    try:
+        config = DegradationConfig.model_validate(config_json)
+    except ValidationError as error:
+        raise UserError(f"{path}: its config does not fit this version: {error.errors()[0]['msg']}") from None
+    inn = Degradation(config)
+    load_strict(inn, tensors, path)
+    return inn.eval()

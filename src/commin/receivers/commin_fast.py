@@ -1,0 +1,132 @@
+r"""CommIN in at most 20 network calls and without a gradient through the U-Net: the default receiver.
+
+    x_{t0} = √ᾱ·y + n, a start from the noised estimate at a level that the SNR and ρ set; then at each of N times
+    x0 = D(x_t, t),   x̂ = f⁻¹(c + w_t·(y − c), d) with (c, d) = f(x0),   a DDIM step with x̂ in the place of x0.
+
+w_t < 1, for y is noisy and full replacement would paint its noise in. Where the table holds fitted gains, calibrated
+fusion (`commin.receivers.commin_fusion`) takes the place of w_t. The result is (1 − α)·m + α·sample: m is the DeepJSCC
+estimate, or the mean of the samples if there are several, and α the naturalness.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from commin.diffusion.prior import Prior
+from commin.diffusion.sampler import normal, walk
+from commin.diffusion.schedule import Schedule
+from commin.inn.degradation import Degradation
+from commin.receivers.base import Arrival
+from commin.receivers.commin_fusion import Bands, corrections, fuse
+from commin.receivers.commin_rows import Progress, Rows, check_parts, restore_rows
+from commin.receivers.commin_settings import FastSettings, RowSettings
+
+
+class CommINFast(nn.Module):
+    """Few steps from a noised estimate, corrected at x0."""
+
+    name = "commin-fast"
+
+    def __init__(
+        self,
+        prior: Prior,
+        inn: Degradation | None,
+        settings: FastSettings | None = None,
+        naturalness: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Put the receiver together.
+
+        Args:
+            prior: the denoiser.
+            inn: f; None corrects x0 towards y itself, an ablation.
+            settings: start, weights and gains over ρ and SNR; None for `commin.receivers.commin_settings.DEFAULTS`.
+            naturalness: α for every link; None for the table's.
+            progress: told of every network call.
+        """
+        super().__init__()
+        self.prior, self.inn = prior, inn
+        self.settings, self.naturalness, self.progress = settings or FastSettings(), naturalness, progress
+        self.network_calls = self.settings.steps
+
+    @torch.no_grad()
+    def restore(self, arrival: Arrival, generators: Sequence[torch.Generator], samples: int) -> Tensor:
+        """Restored pictures (B, S, 3, H, W) in [0, 1]; see `commin.receivers.base.Receiver`.
+
+        Raises:
+            UserError: a prior of another picture size, or an INN of another ρ.
+        """
+        check_parts(arrival, self.prior, self.inn)
+
+        def restore(rows: Rows) -> Tensor:
+            chosen = self.settings.at(arrival.bcr, rows.snr_db)
+            bands = self.settings.bands(rows.y)
+            correct = correction(self.inn, rows.y, rows.snr_db, chosen, bands)
+
+            def denoise(x: Tensor, t: Tensor) -> Tensor:
+                rows.tick()
+                return self.prior.denoise(x, t)
+
+            return fast_walk(self.prior.schedule, denoise, self.settings, chosen, rows, bands, correct)
+
+        pictures = restore_rows(
+            arrival, generators, samples, self.settings.limit, self.network_calls, restore, self.progress
+        )
+        middle = pictures.mean(1, keepdim=True) if samples > 1 else arrival.estimate.unsqueeze(1)
+        table = self.settings.at(arrival.bcr, arrival.snr_db).naturalness
+        share = torch.full_like(table, self.naturalness) if self.naturalness is not None else table
+        return torch.lerp(middle.expand_as(pictures), pictures, share[:, None, None, None, None])
+
+
+def fast_walk(
+    schedule: Schedule,
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    settings: FastSettings,
+    chosen: RowSettings,
+    rows: Rows,
+    bands: Bands,
+    correct: Callable[[int, Tensor], Tensor],
+) -> Tensor:
+    """From the noised estimate to pictures (R, 3, H, W) in [−1, 1] by N calls of ``denoise``, each x0 corrected."""
+    times = settings.times(schedule, chosen.start).to(rows.y.device)
+
+    def draw() -> Tensor:
+        return normal(rows.y.shape[1:], rows.generators, rows.y.device)
+
+    x = start(schedule, rows.y, draw(), times[:, 0], chosen.error, bands)
+    return walk(schedule, denoise, x, times, draw, settings.eta, settings.order, correct)
+
+
+def start(schedule: Schedule, y: Tensor, noise: Tensor, t: Tensor, error: Tensor, bands: Bands) -> Tensor:
+    """√ᾱ·y + n, all (R, 3, H, W), with n such that n and y's own error together are white of variance 1 − ᾱ.
+
+    ``error`` (R, bands) is the variance e² of y's error in each band; n has variance (1 − ᾱ) − ᾱ·e², or 0 where that is
+    negative. All zero makes n plain white noise.
+    """
+    signal = schedule.signal(t)
+    variance = (schedule.noise(t) - signal * bands.spread(error)).clamp_min(0)
+    return signal.sqrt() * y + bands.inverse(variance.sqrt() * bands.transform(noise))
+
+
+def correction(
+    inn: Degradation | None, y: Tensor, snr_db: Tensor, chosen: RowSettings, bands: Bands
+) -> Callable[[int, Tensor], Tensor]:
+    """The map from a step's number and x0 to x̂: calibrated fusion where there are gains, else replacement by w_t."""
+
+    def fusion(step: int, x0: Tensor) -> Tensor:
+        assert chosen.gains is not None
+        return fuse(bands, x0, *corrections(inn, x0, y, snr_db), chosen.gains[:, step])
+
+    def replacement(step: int, x0: Tensor) -> Tensor:
+        weight = chosen.weights[:, step, None, None, None]
+        return replace(inn, x0, y, weight, snr_db)
+
+    return replacement if chosen.gains is None else fusion
+
+
+def replace(inn: Degradation | None, x0: Tensor, y: Tensor, weight: Tensor, snr_db: Tensor) -> Tensor:
+    """f⁻¹(c + w·(y − c), d) in [−1, 1], or x0 + w·(y − x0) without an INN; pictures (R, 3, H, W), w (R, 1, 1, 1)."""
+    if inn is None:
+        return x0 + weight * (y - x0)
+    return inn.replace((x0 + 1) / 2, (y + 1) / 2, weight, snr_db) * 2 - 1

@@ -1,0 +1,126 @@
+"""Fitting the fast receiver's table on pictures whose transmission is known: weights, gains and the start.
+
+All pictures walk together, step by step; at each step the numbers are solved for, applied, and the walk goes on.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from commin.diffusion.prior import Prior
+from commin.diffusion.schedule import Schedule
+from commin.inn.degradation import Degradation, misfit
+from commin.receivers.commin_fast import fast_walk, replace
+from commin.receivers.commin_fusion import chunked, corrections, fuse, solve_gains
+from commin.receivers.commin_rows import Progress, Rows
+from commin.receivers.commin_settings import FastPoint, FastSettings
+
+DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pictures and what a link made of them.
+
+    Attributes:
+        images: x, (M, 3, H, W) in [0, 1], held out from the training of codec, INN and prior.
+        estimates: y for each, (M, 3, H, W) in [0, 1].
+        bcr: ρ of the link.
+        snr_db: its SNR in dB, one for all.
+        generators: M of them, as for `CommINFast.restore`.
+    """
+
+    images: Tensor
+    estimates: Tensor
+    bcr: Fraction
+    snr_db: float
+    generators: Sequence[torch.Generator]
+
+    def rows(self) -> Rows:
+        """Them as rows of one restoration."""
+        snrs = torch.full((len(self.images),), self.snr_db, device=self.images.device)
+        return Rows(self.estimates * 2 - 1, snrs, self.generators, lambda: None)
+
+
+@torch.no_grad()
+def fit_fusion(
+    prior: Prior, inn: Degradation | None, examples: Examples, settings: FastSettings, progress: Progress | None = None
+) -> FastPoint:
+    """G and H of every step and band at one ρ and SNR, fitted greedily from the first step to the last.
+
+    Args:
+        prior: the denoiser.
+        inn: f; None for fusion with y alone.
+        examples: what to fit on.
+        settings: the walk; its table gives the start at this point.
+        progress: told of each step and of their number.
+
+    Returns:
+        The point of the table, with its gains.
+    """
+    x, rows, bands = examples.images * 2 - 1, examples.rows(), settings.bands(examples.images)
+    fitted: list[tuple[tuple[float, ...], tuple[float, ...]]] = []
+
+    def correct(step: int, x0: Tensor) -> Tensor:
+        through_inn = chunked(lambda *part: corrections(inn, *part)[0], settings.limit)(x0, rows.y, rows.snr_db)
+        direct = rows.y - x0
+        gains = _rounded(solve_gains(bands, x - x0, through_inn, direct))
+        fitted.append((tuple(gains[0].tolist()), tuple(gains[1].tolist())))
+        if progress is not None:
+            progress(step + 1, settings.steps)
+        return fuse(bands, x0, through_inn, direct, gains.expand(len(x0), -1, -1))
+
+    point = _walk(prior, examples, rows, settings, correct)
+    return point.model_copy(
+        update={"inn_gains": tuple(g for g, _ in fitted), "direct_gains": tuple(h for _, h in fitted)}
+    )
+
+
+@torch.no_grad()
+def fit_weights(prior: Prior, inn: Degradation, examples: Examples, settings: FastSettings) -> FastPoint:
+    """Bayesian w_t = r_t²/(r_t² + σ_y²), r_t² = E‖c(x0|t) − c(x)‖², σ_y² = E‖y − c(x)‖²; arguments as `fit_fusion`."""
+    rows = examples.rows()
+    coarse = chunked(lambda images, snrs: inn(images, snrs)[0], settings.limit)
+    true = coarse(examples.images, rows.snr_db)
+    noise = float(misfit(examples.estimates, true).mean())
+    weights: list[float] = []
+
+    def correct(step: int, x0: Tensor) -> Tensor:
+        doubt = float(misfit(coarse((x0 + 1) / 2, rows.snr_db), true).mean())
+        weights.append(round(doubt / max(doubt + noise, 1e-12), DIGITS))
+        weight = torch.full((len(x0), 1, 1, 1), weights[-1], device=x0.device)
+        return chunked(lambda *part: replace(inn, *part), settings.limit)(x0, rows.y, weight, rows.snr_db)
+
+    point = _walk(prior, examples, rows, settings, correct)
+    return point.model_copy(update={"weights": tuple(weights)})
+
+
+def fit_start(schedule: Schedule, examples: Examples, point: FastPoint, settings: FastSettings) -> FastPoint:
+    """The point with y's error in each band, and the lowest t0 at which start noise that whitens it exists."""
+    bands = settings.bands(examples.images)
+    error = _rounded(bands.mean(bands.transform(2 * (examples.estimates - examples.images)).square()))
+    t0 = schedule.lowest(float(error.max()))
+    return point.model_copy(update={"error": tuple(error.tolist()), "start": (t0 + 1) / schedule.steps})
+
+
+def _walk(
+    prior: Prior, examples: Examples, rows: Rows, settings: FastSettings, correct: Callable[[int, Tensor], Tensor]
+) -> FastPoint:
+    """All pictures by the walk of the settings with this correction; the table's point here, without gains."""
+    chosen, bands = settings.at(examples.bcr, rows.snr_db), settings.bands(rows.y)
+    fast_walk(prior.schedule, chunked(prior.denoise, settings.limit), settings, chosen, rows, bands, correct)
+    return FastPoint(
+        bcr=str(examples.bcr),
+        snr_db=examples.snr_db,
+        start=float(chosen.start[0]),
+        naturalness=float(chosen.naturalness[0]),
+        weights=tuple(chosen.weights[0].tolist()),
+        error=tuple(chosen.error[0].tolist()) if settings.points[0].error else (),
+    )
+
+
+def _rounded(values: Tensor) -> Tensor:
+    return torch.round(values, decimals=DIGITS)

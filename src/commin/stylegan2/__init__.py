@@ -1,0 +1,1 @@
+"""StyleGAN2: generator, discriminator, public weights, and inversion by intermediate layer optimisation."""

@@ -1,0 +1,169 @@
+"""Training an INN to mimic one link: loss (9) of the paper, mean ‖c − y‖², [c, d] = f(x), y DeepJSCC's picture of x.
+
+y is random given x, so the misfit E‖c − y‖² cannot fall below the floor E‖y − E[y|x]‖²; what counts is the excess over
+it, as a share of E‖x − y‖².
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from commin.channels.base import Csi
+from commin.codec.deepjscc import served_channels
+from commin.codec.files import load_codec
+from commin.errors import UserError
+from commin.images import from_uint8, grid
+from commin.inn.degradation import Degradation, DegradationConfig, misfit
+from commin.inn.files import save_inn
+from commin.randomness import generator
+from commin.training.codec import VALIDATION_SNRS_DB
+from commin.training.paths import RecipePath
+from commin.training.recipe import Recipe
+from commin.zoo.load import codec_path
+
+DRAWS = 16
+"""Noise draws of each picture in the estimate of the floor."""
+
+
+class InnRecipe(Recipe):
+    """Recipe of kind ``inn``.
+
+    Attributes:
+        codec: the codec of the link: a file, or a model of the zoo.
+        codec_precision: of its arithmetic; the INN's is always float32.
+        model: the INN, with its ρ and the SNRs, uniform over their range for each image.
+    """
+
+    kind: Literal["inn"]
+    codec: RecipePath
+    codec_precision: Literal["float32", "bf16"] = "bf16"
+    model: DegradationConfig
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the link makes of the validation pictures at one SNR.
+
+    Attributes:
+        first: y of the first draw, (N, 3, H, W).
+        mean: y averaged over the draws, (N, 3, H, W).
+        floor: E‖y − E[y|x]‖² per sample.
+        error: E‖x − y‖² per sample.
+    """
+
+    first: Tensor
+    mean: Tensor
+    floor: float
+    error: float
+
+
+class InnTraining:
+    """Pictures go through the codec and its channel on the fly; the INN learns where they arrive."""
+
+    averaged: tuple[str, ...] = ("inn",)
+
+    def __init__(self, recipe: InnRecipe, validation: Tensor) -> None:
+        torch.manual_seed(recipe.loop.seed)
+        self.recipe, self.validation = recipe, validation
+        self.inn = Degradation(recipe.model)
+        self.phases: Mapping[str, nn.Module] = {"inn": self.inn}
+        self.codec = load_codec(codec_path(recipe.codec)).requires_grad_(False)
+        try:
+            self.symbols = served_channels(self.codec.config, recipe.model.ratio) // 2
+        except ValueError as error:
+            raise UserError(f"{recipe.codec}: {error}") from None
+        low, high = recipe.model.snr_range_db
+        self.snrs_db = [snr for snr in VALIDATION_SNRS_DB if low <= snr <= high] or [(low + high) / 2]
+        self._references: dict[float, Reference] = {}
+
+    def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+        """SNR (B,) and unit noise (B, k)."""
+        low, high = self.recipe.model.snr_range_db
+        k = self.symbols * (images.shape[-1] // 16) * (images.shape[-2] // 16)
+        return {
+            "images": images,
+            "snr_db": low + (high - low) * torch.rand(len(images), generator=rng),
+            "noise": torch.randn(len(images), k, dtype=torch.complex64, generator=rng),
+        }
+
+    def loss(self, phase: str, rows: dict[str, Tensor], step: int) -> Tensor:
+        """Loss (9)."""
+        received = self.receive(rows["images"], rows["snr_db"], rows["noise"])
+        coarse, _ = self.inn(rows["images"], rows["snr_db"])
+        return misfit(coarse, received).mean()
+
+    @torch.no_grad()
+    def receive(self, images: Tensor, snr_db: Tensor, noise: Tensor) -> Tensor:
+        """y: images (B, 3, H, W) through encoder, AWGN made of unit noise (B, k) at snr_db (B,), and decoder."""
+        codec = self.codec.to(images.device)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.recipe.codec_precision == "bf16"):
+            sent = codec.encode(images, snr_db, self.recipe.model.ratio)
+            arrived = sent + noise * Csi(snr_db).noise_variance().sqrt()
+            return codec.decode(arrived, snr_db, (images.shape[-2], images.shape[-1]))
+
+    @torch.no_grad()
+    def validate(self, averages: Mapping[str, nn.Module]) -> tuple[dict[str, float], Image.Image]:
+        """Misfit, floor, error and excess at each SNR, and E‖c(x̂0) − y‖² for x̂0 = f⁻¹(y, d); score: −mean excess."""
+        inn = averages["inn"]
+        assert isinstance(inn, Degradation)
+        device = next(inn.parameters()).device
+        figures: dict[str, float] = {}
+        pictures: list[list[Tensor]] = [[from_uint8(image) for image in self.validation[:8]]]
+        excesses = []
+        for snr in self.snrs_db:
+            reference = self._reference(snr, device)
+            above, residual, coarses = 0.0, 0.0, []
+            for images, first, mean in self._parts(reference):
+                snrs = torch.full((len(images),), snr, device=device)
+                coarse, detail = inn(images.to(device), snrs)
+                replaced = inn.inverse(first.to(device), detail, snrs)
+                above += float(misfit(coarse, mean.to(device)).sum())
+                residual += float(misfit(inn(replaced, snrs)[0], first.to(device)).sum())
+                coarses.append(coarse[:8].cpu())
+            count = len(self.validation)
+            excess = above / count - reference.floor / DRAWS
+            excesses.append(100 * excess / reference.error)
+            figures[f"misfit {snr:+g}"] = excess + reference.floor
+            figures[f"floor {snr:+g}"] = reference.floor
+            figures[f"error {snr:+g}"] = reference.error
+            figures[f"excess % {snr:+g}"] = excesses[-1]
+            figures[f"residual {snr:+g}"] = residual / count
+            pictures += [list(reference.first[:8]), list(coarses[0])]
+        figures["score"] = -sum(excesses) / len(excesses)
+        return figures, grid(pictures, scale=2)
+
+    def export(self, averages: Mapping[str, nn.Module], path: Path, images_seen: int) -> None:
+        """The averaged INN as fp16 safetensors."""
+        inn = averages["inn"]
+        assert isinstance(inn, Degradation)
+        save_inn(inn, path.with_suffix(".safetensors"))
+
+    def _parts(self, reference: Reference) -> list[tuple[Tensor, Tensor, Tensor]]:
+        parts = zip(self.validation.split(64), reference.first.split(64), reference.mean.split(64), strict=True)
+        return [(from_uint8(pixels), first, mean) for pixels, first, mean in parts]
+
+    def _reference(self, snr: float, device: torch.device) -> Reference:
+        """The link's pictures at one SNR, made once: they do not depend on the INN."""
+        if snr not in self._references:
+            rng = generator(self.recipe.loop.seed, "inn validation", snr)
+            firsts, means, floor, error = [], [], 0.0, 0.0
+            for part in self.validation.split(64):
+                images = from_uint8(part).to(device)
+                snrs = torch.full((len(part),), snr, device=device)
+                draws = torch.stack([self._receive_once(images, snrs, rng) for _ in range(DRAWS)])
+                mean = draws.mean(0)
+                floor += float((draws - mean).square().mean((2, 3, 4)).sum()) / (DRAWS - 1)
+                error += float((draws - images).square().mean((2, 3, 4)).sum()) / DRAWS
+                firsts.append(draws[0].cpu())
+                means.append(mean.cpu())
+            count = len(self.validation)
+            self._references[snr] = Reference(torch.cat(firsts), torch.cat(means), floor / count, error / count)
+        return self._references[snr]
+
+    def _receive_once(self, images: Tensor, snrs: Tensor, rng: torch.Generator) -> Tensor:
+        return self.receive(images, snrs, self.draw(images.cpu(), rng)["noise"].to(images.device))

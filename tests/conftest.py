@@ -1,0 +1,44 @@
+"""Shared by all tests: small pictures made here, a small codec, no cache or weights of the user's."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from commin.codec.deepjscc import DeepJSCC, DeepJSCCConfig
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMMIN_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """Four smooth random pictures (4, 3, 64, 64) in [0, 1]."""
+    return smooth_images(4)
+
+
+def smooth_images(count: int, size: int = 64, seed: int = 0) -> Tensor:
+    """Smooth random pictures (count, 3, size, size) in [0, 1]: 4×4 colours, enlarged."""
+    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic").clamp(0, 1)
+
+
+@pytest.fixture(scope="session")
+def codec() -> DeepJSCC:
+    """A small untrained codec at ρ = 1/192, 1/48, 1/12 for 64×64 pictures."""
+    torch.manual_seed(0)
+    config = DeepJSCCConfig(widths=(8, 16, 16), latent_channels=(8, 32, 128), bottleneck=16, image_size=64)
+    return DeepJSCC(config).eval()
+
+
+@pytest.fixture(scope="session")
+def codec_file(codec: DeepJSCC, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That codec as a model file."""
+    from commin.codec.files import save_codec
+
+    path = tmp_path_factory.mktemp("codec") / "codec.safetensors"
+    save_codec(codec, path)
+    return path
