@@ -14,12 +14,15 @@ import torch
 import yaml
 from PIL import Image
 from rich.console import Console
+from torch import nn
 
+from commin.codec.deepjscc import DeepJSCC
 from commin.errors import UserError
 from commin.images import to_picture, to_uint8
 from commin.training import checkpoint
 from commin.training.codec import CodecRecipe, CodecTraining
 from commin.training.loop import Run, batch_indices, learning_rate
+from commin.training.muon import Muon, orthogonalize
 from commin.training.recipe import LoopConfig, parse
 from tests.conftest import smooth_images
 
@@ -264,3 +267,62 @@ def test_wrong_kind_is_one_line(tmp_path: Path, command: list[str], wrong: list[
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
+
+
+def test_muon_steps_are_orthogonal_and_momentum_averages() -> None:
+    rng = torch.Generator().manual_seed(0)
+    matrices = torch.randn(3, 24, 60, generator=rng) * torch.tensor([1e-3, 1.0, 1e3]).view(3, 1, 1)
+    for got in (orthogonalize(matrices), orthogonalize(matrices.mT).mT):
+        values = torch.linalg.svdvals(got)
+        assert values.min() > 0.4
+        assert values.max() < 1.4
+        aligned = torch.einsum("bij,bij->b", got, matrices) / torch.linalg.svdvals(matrices).sum(1)
+        assert (aligned > 0.6).all()
+
+
+def test_muon_leaves_vectors_to_adamw() -> None:
+    """On a network without matrices Muon is AdamW."""
+    torch.manual_seed(0)
+    mine, theirs = (nn.Conv2d(3, 4, 3) for _ in range(2))
+    theirs.load_state_dict(mine.state_dict())
+    ours = Muon(mine.parameters(), 1e-2, (0.9, 0.99), 0.1)
+    reference = torch.optim.AdamW(theirs.parameters(), 1e-2, (0.9, 0.99), weight_decay=0.1)
+    for _ in range(5):
+        x = torch.randn(2, 3, 8, 8)
+        for module, optimizer in ((mine, ours), (theirs, reference)):
+            optimizer.zero_grad()
+            module(x).square().mean().backward()
+            optimizer.step()
+    assert torch.allclose(mine.weight, theirs.weight, atol=1e-6)
+
+
+def test_muon_run_resumes_bit_for_bit(tmp_path: Path) -> None:
+    wide = {**MODEL, "widths": [16, 16, 16], "bottleneck": 16}
+
+    def run(folder: str) -> Run:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        config = parse(CodecRecipe, {**recipe(optimizer="muon"), "model": wide}, Path("recipe"))
+        pixels = to_uint8(smooth_images(20, 32))
+        return Run(CodecTraining(config, pixels[:4]), config.loop, pixels, tmp_path / folder, torch.device("cpu"))
+
+    straight, stopped = run("a"), run("b")
+    for _ in range(6):
+        straight.train_step()
+    for _ in range(3):
+        stopped.train_step()
+    stopped.save()
+    resumed = run("b")
+    resumed.resume()
+    for _ in range(3):
+        resumed.train_step()
+    assert torch.equal(weights(straight), weights(resumed))
+    assert any(group["matrices"] for group in resumed.optimizers["codec"].param_groups)
+
+
+def test_training_starts_from_given_weights(codec: DeepJSCC, codec_file: Path) -> None:
+    content = {**recipe(), "init": str(codec_file), "model": codec.config.model_dump(mode="json")}
+    started = CodecTraining(parse(CodecRecipe, content, Path("recipe")), to_uint8(smooth_images(1))).phases["codec"]
+    for a, b in zip(started.parameters(), codec.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-3)
+    with pytest.raises(UserError, match="do not fit"):
+        CodecTraining(parse(CodecRecipe, {**content, "model": MODEL}, Path("recipe")), to_uint8(smooth_images(1)))

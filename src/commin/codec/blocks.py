@@ -42,20 +42,25 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualBlockDown(nn.Module):
-    """Halve height and width: GDN(conv(LeakyReLU(conv_s2 x))) + conv1×1_s2 x."""
+    """Halve height and width: GDN(conv(LeakyReLU(conv_s2 x))) + skip.
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    The skip is a 1×1 convolution of every fourth pixel, or with ``lossless`` of 2×2 pixels laid side by side: a linear
+    path from picture to symbols that drops nothing.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, lossless: bool = False) -> None:
         super().__init__()
+        self.lossless = lossless
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.gdn = GDN(out_channels)
-        self.skip = nn.Conv2d(
-            in_channels, out_channels, 1
-        )  # not stride=2: its bf16 gradient crashes oneDNN at 3 channels
+        # A strided 1×1 convolution would do, but its bf16 gradient crashes oneDNN at 3 channels.
+        self.skip = nn.Conv2d((4 if lossless else 1) * in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """The formula above."""
-        return self.gdn(self.conv2(F.leaky_relu(self.conv1(x)))) + self.skip(x[..., ::2, ::2])
+        skip = self.skip(F.pixel_unshuffle(x, 2) if self.lossless else x[..., ::2, ::2])
+        return self.gdn(self.conv2(F.leaky_relu(self.conv1(x)))) + skip
 
 
 class ResidualBlockUp(nn.Module):

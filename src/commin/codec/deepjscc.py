@@ -28,6 +28,7 @@ class DeepJSCCConfig(BaseModel):
         latent_channels: C of every ρ = C/1536 served, even numbers.
         bottleneck: width of the blocks at H/16; 0 for none, as in the paper.
         bottleneck_blocks: how many residual blocks stand there at each end.
+        lossless_skips: whether the encoder's skips keep all pixels (`ResidualBlockDown`); the paper's do not.
         image_size: height and width trained for, in pixels.
         snr_range_db: SNRs trained for, in dB.
     """
@@ -38,6 +39,7 @@ class DeepJSCCConfig(BaseModel):
     latent_channels: tuple[int, ...] = Field((8,), min_length=1)
     bottleneck: int = Field(0, ge=0)
     bottleneck_blocks: int = Field(1, ge=1)
+    lossless_skips: bool = False
     image_size: int = Field(256, gt=0, multiple_of=DOWNSAMPLING)
     snr_range_db: tuple[float, float] = (-5.0, 5.0)
 
@@ -76,13 +78,22 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         w1, w2, w3 = config.widths
+        keep = config.lossless_skips
         largest = max(config.latent_channels)
         w4 = config.bottleneck or largest
-        self.down1, self.gate1, self.block1 = ResidualBlockDown(3, w1), AttentionFeature(w1, STATES), ResidualBlock(w1)
-        self.down2, self.gate2 = ResidualBlockDown(w1, w2), AttentionFeature(w2, STATES)
+        self.down1, self.gate1, self.block1 = (
+            ResidualBlockDown(3, w1, keep),
+            AttentionFeature(w1, STATES),
+            ResidualBlock(w1),
+        )
+        self.down2, self.gate2 = ResidualBlockDown(w1, w2, keep), AttentionFeature(w2, STATES)
         self.mix2 = nn.Sequential(Attention(w2), ResidualBlock(w2))
-        self.down3, self.gate3, self.block3 = ResidualBlockDown(w2, w3), AttentionFeature(w3, STATES), ResidualBlock(w3)
-        self.down4, self.gate4, self.mix4 = ResidualBlockDown(w3, w4), AttentionFeature(w4, STATES), Attention(w4)
+        self.down3, self.gate3, self.block3 = (
+            ResidualBlockDown(w2, w3, keep),
+            AttentionFeature(w3, STATES),
+            ResidualBlock(w3),
+        )
+        self.down4, self.gate4, self.mix4 = ResidualBlockDown(w3, w4, keep), AttentionFeature(w4, STATES), Attention(w4)
         self.project = (
             nn.Sequential(*(ResidualBlock(w4) for _ in range(config.bottleneck_blocks)), nn.Conv2d(w4, largest, 1))
             if config.bottleneck

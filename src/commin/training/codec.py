@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from commin.channels.awgn import Awgn
 from commin.channels.base import Csi
 from commin.codec.deepjscc import DeepJSCC, DeepJSCCConfig, pack, served_channels, unpack
-from commin.codec.files import save_codec
+from commin.codec.files import KIND, save_codec
 from commin.images import from_uint8, grid, to_uint8
 from commin.randomness import image_generators
 from commin.training.recipe import Recipe, Strict
 from commin.units import DOWNSAMPLING, db_to_linear, linear_to_db, normalize_power, parse_bcr
+from commin.zoo.load import codec_path
+from commin.zoo.modelfile import load_strict, read_model
 
 VALIDATION_SNRS_DB = (-5.0, 0.0, 5.0)
 
@@ -46,6 +48,7 @@ class CodecRecipe(Recipe):
     """Recipe of kind ``codec``."""
 
     kind: Literal["codec"]
+    init: str | None = None  # a model of the zoo or a codec file to start from
     model: DeepJSCCConfig
     link: LinkConfig
 
@@ -59,6 +62,9 @@ class CodecTraining:
         torch.manual_seed(recipe.loop.seed)
         self.recipe, self.validation = recipe, validation
         codec = DeepJSCC(recipe.model)
+        if recipe.init:
+            path = codec_path(recipe.init)
+            load_strict(codec, read_model(path, KIND)[1], path)
         assert codec.encoder is not None
         assert codec.decoder is not None
         self.encoder, self.decoder = codec.encoder, codec.decoder

@@ -143,7 +143,7 @@ class GanTraining:
     def _r1(self, images: Tensor) -> Tensor:
         """γ/2·E‖∇D‖² in float32 at the pictures that D saw; the gradient by pictures in [−1, 1] is half of ours."""
         with torch.autocast(images.device.type, enabled=False):
-            images = images.detach().requires_grad_()
+            images = images.detach().requires_grad_().clone()  # no leaf: FLOP counting cannot follow one
             (slope,) = torch.autograd.grad(self.discriminator(images).sum(), images, create_graph=True)
             return self.recipe.gan.r1 / 8 * slope.square().sum((1, 2, 3)).mean()
 

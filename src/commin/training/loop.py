@@ -26,6 +26,7 @@ from commin.errors import UserError
 from commin.images import from_uint8, save_picture
 from commin.randomness import generator
 from commin.training import checkpoint
+from commin.training.muon import Muon
 from commin.training.recipe import LoopConfig
 
 UNDECAYED = "before-decay.pt"
@@ -69,6 +70,13 @@ def _left(config: LoopConfig, images: int) -> float:
     return min((config.images - images) / (config.decay * config.images), 1.0) if config.decay else 1.0
 
 
+def make_optimizer(config: LoopConfig, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of a recipe for one network."""
+    if config.optimizer == "muon":
+        return Muon(module.parameters(), config.lr, config.betas, config.weight_decay)
+    return torch.optim.AdamW(module.parameters(), config.lr, config.betas, weight_decay=config.weight_decay, fused=True)
+
+
 def batch_indices(config: LoopConfig, count: int, step: int) -> Tensor:
     """Which of ``count`` images step ``step`` sees: (batch,) int64, one random permutation after another."""
     positions = torch.arange(step * config.batch, (step + 1) * config.batch)
@@ -105,12 +113,7 @@ class Run:
         self.averages = {name: copy.deepcopy(trainable.phases[name]).eval() for name in trainable.averaged}
         for average in self.averages.values():
             average.requires_grad_(False)
-        self.optimizers = {
-            name: torch.optim.AdamW(
-                module.parameters(), config.lr, config.betas, weight_decay=config.weight_decay, fused=True
-            )
-            for name, module in trainable.phases.items()
-        }
+        self.optimizers = {name: make_optimizer(config, module) for name, module in trainable.phases.items()}
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self._stop = False
 

@@ -32,7 +32,8 @@ class LoopConfig(Strict):
     Attributes:
         images: training images to see in all, counted with repetition.
         batch: images a step; micro_batch: images a forward pass, 0 for the whole batch.
-        lr: peak learning rate of AdamW: linear warm-up, constant, then linear to 0 over the last share
+        optimizer: ``adamw``, or ``muon`` for its matrices (`commin.training.muon`).
+        lr: peak learning rate: linear warm-up, constant, then linear to 0 over the last share
             ``decay`` of the images.
         clip: largest gradient norm.
         ema: decay of the weight average for each step, towards which it grows as (1 + step)/(10 + step).
@@ -45,6 +46,7 @@ class LoopConfig(Strict):
     batch: int = Field(64, gt=0)
     micro_batch: int = Field(0, ge=0)
     lr: float = Field(1e-3, gt=0)
+    optimizer: Literal["adamw", "muon"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = Field(0.0, ge=0)
     warmup_images: int = Field(20_000, ge=0)
