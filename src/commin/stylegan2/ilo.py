@@ -103,6 +103,29 @@ class Inversion:
     point: Point
 
 
+class _Best:
+    """The best iterate of each row in a phase; a row that has run out of patience is left as it is."""
+
+    def __init__(self, targets: Tensor, values: list[Tensor]) -> None:
+        self.loss = targets.new_full((len(targets),), math.inf)
+        self.images = torch.zeros_like(targets)
+        self.values = [value.detach().clone() for value in values]
+        self.stopped = torch.zeros_like(self.loss, dtype=torch.bool)
+        self._reference, self._stale = self.loss, torch.zeros_like(self.loss)
+
+    def update(self, loss: Tensor, images: Tensor, values: list[Tensor], config: IloConfig) -> None:
+        """Take over the rows whose loss (N,) is lower than before."""
+        better = (loss < self.loss) & ~self.stopped
+        self.loss = torch.where(better, loss, self.loss)
+        self.images = _where(better, images, self.images)
+        self.values = [_where(better, new, old) for new, old in zip(values, self.values, strict=True)]
+        gained = self.loss < (1 - config.gain) * self._reference
+        self._reference = torch.where(gained, self.loss, self._reference)
+        self._stale = torch.where(gained, 0.0, self._stale + 1)
+        if config.patience:
+            self.stopped = self.stopped | (self._stale >= config.patience)
+
+
 class Ilo(nn.Module):
     """Inverts one generator, whose weights it freezes.
 
@@ -189,27 +212,16 @@ class Ilo(nn.Module):
         kept = len(begin.noises[searched]) + 1
         norms = [_norm(value) for value in free[:kept]]
         adam = torch.optim.Adam(free, config.rates[phase])
-        loss = targets.new_full((len(targets),), math.inf)
-        images = torch.zeros_like(targets)
-        best = [value.detach().clone() for value in free]
-        reference, stale = loss.clone(), torch.zeros(len(targets), dtype=torch.long, device=loss.device)
+        best = _Best(targets, free)
         for step in range(steps):
             point = self._point(begin, free, searched)
             w = self.styles(point.latents)
             _, picture = self.generator.run(w, point.noises, phase, None, point.features, point.skip)
             made = _average_down((picture + 1) / 2, targets.shape[3])
             distance = self._distance(made, targets)
-            with torch.no_grad():
-                running = stale < config.patience if config.patience else torch.ones_like(stale, dtype=torch.bool)
-                better = (distance < loss) & running
-                loss = torch.where(better, distance, loss)
-                images = _where(better, made, images)
-                best = [_where(better, value, old) for value, old in zip(free, best, strict=True)]
-                gained = loss < (1 - config.gain) * reference
-                reference = torch.where(gained, loss, reference)
-                stale = torch.where(gained, 0, stale + 1)
-                if config.patience and not (stale < config.patience).any():
-                    break
+            best.update(distance.detach(), made, free, config)
+            if best.stopped.all():
+                break
             adam.param_groups[0]["lr"] = config.rates[phase] * ramp(step / steps, config.ramp_up, config.ramp_down)
             penalty = config.geocross * geocross(point.latents[:, first:])
             for value, slope in zip(free, torch.autograd.grad((distance + penalty).sum(), free), strict=True):
@@ -221,7 +233,7 @@ class Ilo(nn.Module):
                         value.mul_(norm / _norm(value))
             if progress:
                 progress(sum(config.steps[:phase]) + step + 1)
-        return Inversion(images, loss, self._point(begin, best, searched))
+        return Inversion(best.images, best.loss, self._point(begin, best.values, searched))
 
     def _point(self, begin: Point, free: list[Tensor], searched: slice) -> Point:
         noises = list(begin.noises)
