@@ -104,7 +104,8 @@ def main() -> None:
         path = codec_path(options.model)
         about = {
             "data": source.path.name, "split": options.split, "split_sha256": split_hash(entries),
-            "images": len(images), "seed": options.seed, "weights": {path.name: sha256(path)}, "commin": commin.__version__,
+            "images": len(images), "seed": options.seed, "weights": {path.name: sha256(path)},
+            "commin": commin.__version__,
             "torch": torch.__version__, "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         }  # fmt: skip
         options.out.parent.mkdir(parents=True, exist_ok=True)

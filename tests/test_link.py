@@ -142,12 +142,12 @@ def test_packaged_cards_hold() -> None:
         assert card.licence
 
 
-@pytest.mark.parametrize("bcr", ["1/192", "1/48", "1/12"])
-def test_the_packaged_link_carries_a_photo(bcr: str) -> None:
+@pytest.mark.parametrize(("bcr", "share"), [("1/192", 0.5), ("1/48", 0.3), ("1/12", 0.2)])
+def test_the_packaged_link_carries_a_photo(bcr: str, share: float) -> None:
     """The shipped weights do their work: far better than the photo's mean colour, and better at a better SNR."""
     photo = open_photo(Path(__file__).parents[1] / "examples" / "astronaut.png")
     image = to_tensor(frame(photo, crop_box(*photo.size, "centre"), (64, 64)))[None]
     errors = commin.load("faces64", bcr=bcr).transmit(image.expand(3, -1, -1, -1), [-5.0, 0.0, 5.0]).images - image
     mean = errors.square().mean((1, 2, 3))
     assert mean[0] > mean[2]
-    assert mean[1] < 0.4 * (image - image.mean((2, 3), keepdim=True)).square().mean()
+    assert mean[1] < share * (image - image.mean((2, 3), keepdim=True)).square().mean()

@@ -5,6 +5,13 @@ import sys
 import typer
 
 from commin.cli import zoo
+from commin.cli.channel import channel
+from commin.cli.decode import decode
+from commin.cli.encode import encode
+from commin.cli.evaluate import evaluate
+from commin.cli.listen import listen
+from commin.cli.plot import plot
+from commin.cli.report import report
 from commin.cli.train import train
 from commin.cli.transmit import transmit
 from commin.errors import UserError
@@ -17,8 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(transmit)
-app.command()(train)
+for command in (transmit, encode, channel, decode, listen, evaluate, plot, report, train):
+    app.command()(command)
 app.add_typer(zoo.app, name="zoo")
 
 

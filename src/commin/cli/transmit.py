@@ -97,7 +97,7 @@ class _Sender:
         rows: list[list[Cell]] = []
         records = []
         for system, link in self.links.items():
-            cells = [Cell(image, "original", (f"{image.shape[-1]}×{image.shape[-2]}",))]
+            cells = [Cell(image, "original", (f"{image.shape[-1]} x {image.shape[-2]}",))]
             for snr, design in self.points:
                 restored, record = self._transmit(link, system, image, photo, snr, design)
                 save_picture(to_picture(restored), folder / f"{stem}.{system}.{snr:+g}dB.png")
@@ -105,7 +105,7 @@ class _Sender:
                 records.append(record)
             rows.append(cells)
         first = records[0]
-        heading = f"{photo.name}   ρ = {first.bcr}, k = {first.k} symbols, {self.channel}"
+        heading = f"{photo.name}   BCR {first.bcr}, k = {first.k} symbols, {self.channel}"
         save_picture(panel(rows, heading), folder / f"{stem}.png")
         print(f"picture: {folder / f'{stem}.png'}")
         return records

@@ -20,6 +20,42 @@ def covariance_eigenvalues(pixels: Tensor, cache: Path | None = None) -> Tensor:
     if stored and stored.is_file():
         found: Tensor = torch.load(stored, weights_only=True)
         return found
+    if len(pixels) < pixels[0].numel():
+        found = torch.linalg.eigvalsh(_gram(pixels)[1]).double().clamp_min(0).flip(0)
+        values = torch.nn.functional.pad(found, (0, pixels[0].numel() - len(pixels)))
+    else:
+        values = torch.linalg.eigvalsh(_covariance(pixels)[1]).double().clamp_min(0).flip(0)
+    if stored:
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(values, stored)
+    return values
+
+
+def principal_components(pixels: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (n,), the first eigenvalues λ (count,), descending, and their eigenvectors as columns (n, count); float32.
+
+    Args:
+        pixels: uint8 images (N, 3, H, W), read as [0, 1].
+        count: how many components; there are no more than N or n = 3·H·W.
+    """
+    if len(pixels) < pixels[0].numel():
+        centred, gram = _gram(pixels)
+        values, weights = torch.linalg.eigh(gram)
+        vectors = torch.nn.functional.normalize(centred.T @ weights.flip(1)[:, :count], dim=0)
+        return from_uint8(pixels).flatten(1).mean(0), values.flip(0)[:count].clamp_min(0).clone(), vectors
+    mean, covariance = _covariance(pixels)
+    values, vectors = torch.linalg.eigh(covariance)
+    return mean, values.flip(0)[:count].clamp_min(0).clone(), vectors.flip(1)[:, :count].contiguous()
+
+
+def _gram(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Centred rows X (N, n), N < n, and XXᵀ/N, whose eigenvalues are those of XᵀX/N that are not 0."""
+    rows = from_uint8(pixels).flatten(1)
+    centred = rows - rows.mean(0)
+    return centred, centred @ centred.T / len(centred)
+
+
+def _covariance(pixels: Tensor) -> tuple[Tensor, Tensor]:
     count, size = len(pixels), pixels[0].numel()
     mean = torch.zeros(size, dtype=torch.float64)
     for part in pixels.split(1024):
@@ -29,11 +65,7 @@ def covariance_eigenvalues(pixels: Tensor, cache: Path | None = None) -> Tensor:
     for part in pixels.split(1024):
         centred = (from_uint8(part).flatten(1) - mean.float()).contiguous()
         covariance.addmm_(centred.T, centred, alpha=1 / count)
-    values = torch.linalg.eigvalsh(covariance).double().clamp_min(0).flip(0)
-    if stored:
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(values, stored)
-    return values
+    return mean.float(), covariance
 
 
 def pca_mse(eigenvalues: Tensor, symbols: int, snr_db: float) -> float:
@@ -47,8 +79,16 @@ def pca_mse(eigenvalues: Tensor, symbols: int, snr_db: float) -> float:
         symbols: k complex symbols of unit mean power.
         snr_db: P/σ² per complex symbol in dB.
     """
-    noise = 0.5 / db_to_linear(snr_db)
     used = eigenvalues[: 2 * symbols]
+    powers = pca_powers(eigenvalues, symbols, snr_db)
+    error = (used / (1 + powers * 2 * db_to_linear(snr_db))).sum() + eigenvalues[2 * symbols :].sum()
+    return float(error) / len(eigenvalues)
+
+
+def pca_powers(eigenvalues: Tensor, symbols: int, snr_db: float) -> Tensor:
+    """The powers P_i of `pca_mse` for the first 2k components, (min(2k, n),); they sum to k."""
+    noise = 0.5 / db_to_linear(snr_db)
+    used = eigenvalues[: 2 * symbols].double()
     root = used.sqrt()
     # With the first r components in use, Σ P_i = k gives 1/√μ in closed form; the largest r with P_r > 0 is right.
     ranks = torch.arange(1, len(used) + 1, dtype=torch.float64)
@@ -57,8 +97,7 @@ def pca_mse(eigenvalues: Tensor, symbols: int, snr_db: float) -> float:
     rank = int(positive.sum())
     powers = (root * noise**0.5 * scale[rank - 1] - noise).clamp_min(0)
     powers[rank:] = 0
-    error = (used / (1 + powers / noise)).sum() + eigenvalues[2 * symbols :].sum()
-    return float(error) / len(eigenvalues)
+    return powers
 
 
 def opta_mse(eigenvalues: Tensor, symbols: int, snr_db: float) -> float:

@@ -1,23 +1,30 @@
-"""One record for each (picture, system, ρ, SNR, seed): what was asked, measured and found."""
+"""One record for each (picture, system, ρ, SNR, seed): what was asked, measured and found, and files of them."""
 
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from commin.errors import UserError
+
 FORMAT = 1
 """Rises when a record's fields change their meaning."""
+
+WHOLE_SET = "*"
+"""The picture of a record that speaks of a whole set."""
 
 
 class Record(BaseModel):
     """The result of one transmission of one picture.
 
-    SNRs in dB per complex symbol; psnr in dB and ssim on 8-bit pictures; lpips with ``lpips_backbone``, None where
-    the backbone was not to be had; seconds of decoding and restoring, shared evenly by a batch.
+    SNRs in dB per complex symbol, ``told_snr_db`` None where the receiver knew the true one; psnr in dB and ssim on
+    8-bit pictures; lpips with ``lpips_backbone``, None where the backbone was not to be had; seconds of decoding and
+    restoring, shared evenly by a batch. In a sweep also whom the picture shows, its split and the split's hash, and the
+    system's class. A record of a whole set has `WHOLE_SET` for image, and its psnr is that of the mean squared error.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +40,7 @@ class Record(BaseModel):
     n: int
     snr_db: float
     design_snr_db: float
+    told_snr_db: float | None = None
     measured_snr_db: float
     seed: int
     psnr_db: float
@@ -43,6 +51,10 @@ class Record(BaseModel):
     network_calls: int
     versions: dict[str, str]
     weights: dict[str, str]
+    identity: str = ""
+    split: str = ""
+    split_hash: str = ""
+    group: str = ""
     note: str = ""
 
     def as_json(self) -> dict[str, Any]:
@@ -56,3 +68,62 @@ def write_json(records: Iterable[Record], path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps([record.as_json() for record in records], indent=1, ensure_ascii=False) + "\n")
     temporary.replace(path)
+
+
+def append_lines(records: Iterable[Record], path: Path) -> None:
+    """Add records as whole lines and wait until they are on the disk.
+
+    Raises:
+        UserError: the disk is full, or the file cannot be written.
+    """
+    lines = "".join(json.dumps(record.as_json(), ensure_ascii=False) + "\n" for record in records)
+    try:
+        with path.open("ab") as file:
+            file.write(lines.encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); make room and run again") from None
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off what follows the last line end: all that a kill in the middle of `append_lines` can leave."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            begin = max(0, end - 65536)
+            file.seek(begin)
+            found = file.read(end - begin).rfind(b"\n")
+            if found >= 0:
+                end = begin + found + 1
+                break
+            end = begin
+        file.truncate(end)
+
+
+def record_files(place: Path) -> list[Path]:
+    """The record files of a folder, or the file itself. Raises UserError if there are none."""
+    files = [place] if place.is_file() else sorted(place.glob("records*.jsonl"))
+    if not files:
+        raise UserError(f"{place}: no records there (records*.jsonl)")
+    return files
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file, one at a time, as plain values; a torn last line is left out.
+
+    Raises:
+        UserError: a line is no record, or was written by another version of the format.
+    """
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith("\n"):
+                return
+            try:
+                content: dict[str, Any] = json.loads(line)
+                written = content["format"]
+            except (json.JSONDecodeError, KeyError, TypeError):
+                raise UserError(f"{path}:{number}: not a record") from None
+            if written != FORMAT:
+                raise UserError(f"{path}: records of format {written}; this version reads format {FORMAT}")
+            yield content

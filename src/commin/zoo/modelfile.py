@@ -22,6 +22,7 @@ def write_model(path: Path, kind: str, config: dict[str, Any], tensors: dict[str
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     save_file(rounded, temporary, metadata={"kind": kind, "config": json.dumps(config)})
+    temporary.chmod(0o644)  # safetensors makes its files private
     temporary.replace(path)
 
 

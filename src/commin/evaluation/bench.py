@@ -1,0 +1,293 @@
+"""One task of a sweep: pictures sent once over the link at one point, then every system on what arrived."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+import commin
+from commin.channels import channel as make_channel
+from commin.channels.base import Channel, Received
+from commin.codec.files import load_codec
+from commin.data.imageset import Entry, ImageSet, load_pixels, split_hash
+from commin.errors import UserError
+from commin.evaluation.config import SweepConfig
+from commin.evaluation.features import try_backbone
+from commin.evaluation.records import WHOLE_SET, Record
+from commin.evaluation.systems import SYSTEMS, Fit, Line, Point, Scheme, System, TrainSplit, group, make_system
+from commin.home import home
+from commin.images import from_uint8
+from commin.link import Link, Transmission
+from commin.metrics.lpips import try_lpips
+from commin.metrics.pixels import psnr, ssim
+from commin.randomness import image_generators, pixel_digest
+from commin.receivers.base import Arrival, Receiver
+from commin.units import parse_bcr
+from commin.zoo.cards import cards, find_card, sha256
+from commin.zoo.fetch import MissingFileError, find
+from commin.zoo.load import codec_path, load
+
+
+@dataclass(frozen=True)
+class Task:
+    """Systems to be run at a point on pictures, given by their numbers in the split; none for set-level lines."""
+
+    point: Point
+    pictures: tuple[int, ...]
+    systems: tuple[str, ...]
+
+
+@dataclass
+class Outcome:
+    """What one system made of a task: records, kept features (B, C) of ``digests``, and what failed, by reason."""
+
+    system: str
+    point: Point
+    records: list[Record] = field(default_factory=list)
+    features: Tensor | None = None
+    digests: list[str] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a worker needs to make a `Bench` of its own."""
+
+    config: SweepConfig
+    data: Path
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class _Arrived:
+    """One transmission, what its receivers are handed, and the seconds that decoding took."""
+
+    transmission: Transmission
+    arrival: Arrival
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    entries: list[Entry]
+    images: Tensor
+    digests: list[str]
+    unreadable: dict[str, int]
+
+
+class _Tap:
+    """A channel and receiver in one: sends over the real channel, keeps what arrived and how long decoding took."""
+
+    name, network_calls = "tap", 0
+    arrival: Arrival
+    seconds: float
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+
+    def __call__(self, symbols: Tensor, snr_db: Tensor, generators: Sequence[torch.Generator]) -> Received:
+        received = self.channel(symbols, snr_db, generators)
+        self._begin = time.perf_counter()
+        return received
+
+    def restore(self, arrival: Arrival, generators: Sequence[torch.Generator], samples: int) -> Tensor:
+        self.seconds = time.perf_counter() - self._begin
+        self.arrival = arrival
+        return arrival.estimate.unsqueeze(1)
+
+
+class Bench:
+    """Models, pictures and systems of a sweep, each made when first needed."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.config, self.device = spec.config, torch.device(spec.device)
+        self.source = ImageSet(spec.data)
+        self.entries = self.source.split(self.config.split)
+        self.split_hash = split_hash(self.entries)
+        path = codec_path(self.config.model)
+        self.weights = {path.name: sha256(path)}
+        self.size = load_codec(path).config.image_size
+        card = find_card(self.config.model, "codec")
+        self.crop = self.config.crop or (card.crop if card and card.crop else "centre")
+        self.train = TrainSplit(self.source, self.size, self.crop, home() / "cache")
+        self.backbone = try_backbone(self.device)
+        self._links: dict[tuple[str, str], Link] = {}
+        self._systems: dict[tuple[object, ...], System | UserError] = {}
+        self._hashes: dict[str, str] = {}
+        self._chunk: tuple[tuple[int, ...], _Chunk] | None = None
+        self._sent: tuple[Point, tuple[int, ...], _Arrived] | None = None
+
+    def link(self, point: Point) -> Link:
+        """The link at a point, its channel and receiver a tap. Raises UserError if there are no weights for ρ."""
+        key = (point.bcr, point.channel)
+        if key not in self._links:
+            tap = _Tap(make_channel(point.channel))
+            ratio = parse_bcr(point.bcr)
+            codec = load(self.config.model, ratio, device=self.device).codec
+            self._links[key] = Link(codec, ratio, tap, tap, self.config.equalizer)
+        return self._links[key]
+
+    def system(self, name: str, point: Point) -> System:
+        """A system for a point, whatever its seed. Raises UserError, the same again each time, if it cannot be made."""
+        key = (name, point.place if name in SYSTEMS else point.bcr)
+        if key not in self._systems:
+            try:
+                settings = self.config.settings.get(name, {})
+                fit = Fit(self.link(point), point, self.symbols(point), self.train, self.weights, settings)
+                self._systems[key] = make_system(name, self.config.model, fit)
+            except UserError as error:
+                self._systems[key] = error
+            except (ValueError, OSError, RuntimeError) as error:
+                self._systems[key] = UserError(f"{name}: {_line(error)}")
+        found = self._systems[key]
+        if isinstance(found, UserError):
+            raise found
+        return found
+
+    @torch.no_grad()
+    def run(self, task: Task) -> Iterator[Outcome]:
+        """The outcome of each system of a task; what fails is counted there and stops nothing else."""
+        count = max(1, len(task.pictures))
+        for name in task.systems:
+            outcome = Outcome(name, task.point)
+            try:
+                system = self.system(name, task.point)
+                if task.pictures:
+                    self._run(system, task, outcome)
+                elif isinstance(system, Line):
+                    outcome.records.append(self._line_record(system, task.point))
+                else:
+                    raise UserError(f"{name}: makes pictures and was given none")
+            except UserError as error:
+                outcome.skipped[str(error)] = count
+            except (ValueError, RuntimeError) as error:
+                outcome.skipped[f"{name}: {_line(error)}"] = count
+            yield outcome
+
+    def _run(self, system: System, task: Task, outcome: Outcome) -> None:
+        chunk = self.chunk(task.pictures)
+        outcome.skipped.update(chunk.unreadable)
+        if not chunk.entries:
+            return
+        point, images = task.point, chunk.images
+        begin = time.perf_counter()
+        if isinstance(system, Scheme):
+            channel = make_channel(point.channel)
+            generators = image_generators(images, point.seed, "channel")
+            sent = system.send(images, channel, point, generators, self.config.equalizer)
+            restored, measured, seconds = sent.images, sent.measured_snr_db, 0.0
+        else:
+            arrived = self.transmission(task)
+            begin = time.perf_counter()
+            generators = image_generators(images, point.seed, "receiver")
+            restored = cast("Receiver", system).restore(arrived.arrival, generators, 1)[:, 0]
+            measured, seconds = arrived.transmission.measured_snr_db, arrived.seconds
+        seconds = (seconds + time.perf_counter() - begin) / len(images)
+        calls = cast("Receiver | Scheme", system).network_calls
+        columns = self.measure(restored.cpu(), images.cpu())
+        for index, entry in enumerate(chunk.entries):
+            outcome.records.append(
+                self._record(
+                    outcome.system, system, point, image=entry.file, digest=chunk.digests[index],
+                    identity=entry.identity or entry.file, n=images[index].numel(), seconds=round(seconds, 5),
+                    network_calls=calls, measured_snr_db=round(float(measured[index]), 4),
+                    **{name: values[index] for name, values in columns.items()},
+                )
+            )  # fmt: skip
+        if self.backbone is not None:
+            outcome.features = self.backbone.pooled(restored.to(self.device)).cpu()
+            outcome.digests = chunk.digests
+
+    def chunk(self, pictures: tuple[int, ...]) -> _Chunk:
+        """The pictures of these numbers, in [0, 1]; those that cannot be read are left out and counted."""
+        if self._chunk is None or self._chunk[0] != pictures:
+            entries, pixels, unreadable = [], [], {}
+            for entry in (self.entries[index] for index in pictures):
+                try:
+                    pixels.append(load_pixels(self.source, [entry], self.size, self.crop))
+                    entries.append(entry)
+                except (UserError, OSError, KeyError) as error:
+                    unreadable[_line(error)] = 1
+            images = from_uint8(torch.cat(pixels)) if pixels else torch.empty(0, 3, self.size, self.size)
+            self._chunk = (pictures, _Chunk(entries, images, [pixel_digest(i) for i in images], unreadable))
+        return self._chunk[1]
+
+    def transmission(self, task: Task) -> _Arrived:
+        """What arrives, the same for every system of a point and chunk."""
+        if self._sent is None or self._sent[:2] != (task.point, task.pictures):
+            point, link = task.point, self.link(task.point)
+            tap = cast("_Tap", link.receiver)
+            images = self.chunk(task.pictures).images
+            sent = link.transmit(images, point.snr_db, point.seed, point.design_snr_db, point.told_snr_db)
+            self._sent = (point, task.pictures, _Arrived(sent, tap.arrival, tap.seconds))
+        return self._sent[2]
+
+    def measure(self, restored: Tensor, images: Tensor) -> dict[str, list[float]]:
+        """PSNR, SSIM and, where its backbone is to be had, LPIPS of each picture; both (B, 3, H, W) on the CPU."""
+        columns = {"psnr_db": psnr(restored, images), "ssim": ssim(restored, images)}
+        lpips = try_lpips()
+        if lpips and min(images.shape[-2:]) >= 32:
+            columns["lpips"] = lpips(restored, images)
+        return {name: [round(value, 5) for value in values.tolist()] for name, values in columns.items()}
+
+    def _record(
+        self,
+        name: str,
+        system: System,
+        point: Point,
+        *,
+        image: str,
+        digest: str,
+        identity: str,
+        n: int,
+        measured_snr_db: float,
+        psnr_db: float,
+        seconds: float,
+        network_calls: int,
+        ssim: float | None = None,
+        lpips: float | None = None,
+    ) -> Record:
+        settings = self.config.settings.get(name, {})
+        return Record(
+            image=image, digest=digest, identity=identity, model=self.config.model, system=name,
+            group=group(name, system), channel=point.channel, bcr=point.bcr, k=self.symbols(point), n=n,
+            snr_db=point.snr_db, design_snr_db=point.design_snr_db, told_snr_db=point.told_snr_db,
+            measured_snr_db=measured_snr_db, seed=point.seed, psnr_db=psnr_db, ssim=ssim, lpips=lpips,
+            lpips_backbone="squeeze" if lpips is not None else None, seconds=seconds, network_calls=network_calls,
+            versions={"commin": commin.__version__, "torch": torch.__version__},
+            weights=self.weights | (self.model_hashes(point.bcr) if network_calls else {}), split=self.config.split,
+            split_hash=self.split_hash, note=", ".join(f"{key}={value:g}" for key, value in settings.items()),
+        )  # fmt: skip
+
+    def _line_record(self, system: Line, point: Point) -> Record:
+        return self._record(
+            system.name, system, point, image=WHOLE_SET, digest="", identity="", n=3 * self.size**2,
+            measured_snr_db=point.snr_db, psnr_db=round(system.psnr_db(self.symbols(point)), 5), seconds=0.0,
+            network_calls=0,
+        )  # fmt: skip
+
+    def symbols(self, point: Point) -> int:
+        """k of the sweep's pictures at a point's ρ, exact: ρ·n of pictures padded to whole latent positions."""
+        padded = -(-self.size // 16) * 16
+        return int(parse_bcr(point.bcr) * 3 * padded**2)
+
+    def model_hashes(self, bcr: str) -> dict[str, str]:
+        """SHA-256 of the model's other files that are here and may serve at ρ: INN, prior, generator."""
+        found: dict[str, str] = {}
+        for card in cards().values():
+            if card.model == self.config.model and card.kind != "codec" and card.bcr in (None, bcr):
+                try:
+                    if card.name not in self._hashes:
+                        self._hashes[card.name] = sha256(find(card.name))
+                    found[card.name] = self._hashes[card.name]
+                except MissingFileError:
+                    continue
+        return found
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,135 @@
+"""Kept features: SqueezeNet's pooled ones of every restored picture, for distances between sets of pictures.
+
+A sweep writes one small file for each system, point and chunk, under a temporary name first; what is read joins them
+and keeps each picture once. ``originals`` is a system of its own; the train split's first pictures
+are the other set.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from commin.evaluation.systems.base import Place, TrainSplit, place_of, temporary_name
+from commin.images import from_uint8
+from commin.metrics.backbones import Backbone
+from commin.metrics.kid import kernel_distance
+from commin.metrics.lpips import load_backbone
+from commin.zoo.fetch import MissingFileError
+
+ORIGINALS = "originals"
+REFERENCE = 5000
+"""Pictures of the train split that every set is compared with."""
+
+
+def try_backbone(device: torch.device) -> Backbone | None:
+    """SqueezeNet, or None where its weights are not to be had."""
+    try:
+        return load_backbone("squeeze").to(device)
+    except MissingFileError:
+        return None
+
+
+def folder_of(folder: Path, system: str, place: Place | None) -> Path:
+    """Where the features of a system at a place lie, all seeds; ``place`` None for pictures that were not sent."""
+    if place is None:
+        return folder / "features" / system
+    told = "" if place.told_snr_db is None else f"_told{place.told_snr_db:+g}"
+    name = f"{place.bcr}_{place.channel}_{place.snr_db:+g}_design{place.design_snr_db:+g}{told}"
+    return folder / "features" / system / name.replace("/", "-").replace(":", "-")
+
+
+def save(folder: Path, features: Tensor, digests: Sequence[str], seed: int) -> Path:
+    """Write one chunk's features (B, C) with its pictures' digests; the same chunk replaces itself."""
+    key = hashlib.sha256("".join(digests).encode()).hexdigest()[:12]
+    path = folder / f"{seed}-{key}.npz"
+    temporary = temporary_name(path)
+    np.savez(temporary, features=features.cpu().numpy().astype(np.float32), digests=np.array(digests))
+    temporary.replace(path)
+    return path
+
+
+def merge(folder: Path) -> None:
+    """Join the files of each folder below into one for each seed; a joined file counts like any other chunk."""
+    for place in {path.parent for path in (folder / "features").rglob("*.npz")}:
+        for seed in {path.stem.split("-")[0] for path in place.glob("*.npz")}:
+            parts = sorted(place.glob(f"{seed}-*.npz"))
+            if len(parts) > 1:
+                found = _read(parts)
+                whole = save(place, torch.from_numpy(np.stack(list(found.values()))), list(found), int(seed))
+                for path in parts:
+                    if path != whole:
+                        path.unlink()
+
+
+def read(folder: Path) -> Tensor | None:
+    """The features (N, C) of a folder, sorted by seed and digest, each picture once; None if there are none."""
+    seeds = sorted({path.stem.split("-")[0] for path in folder.glob("*.npz")}) if folder.is_dir() else []
+    rows = [_read(sorted(folder.glob(f"{seed}-*.npz"))) for seed in seeds]
+    found = [row[digest] for row in rows for digest in sorted(row)]
+    return torch.from_numpy(np.stack(found)) if found else None
+
+
+def _read(paths: Sequence[Path]) -> dict[str, np.ndarray]:
+    rows: dict[str, np.ndarray] = {}
+    for path in paths:
+        with np.load(path, allow_pickle=False) as content:
+            rows.update(zip(content["digests"].tolist(), content["features"], strict=True))
+    return rows
+
+
+@torch.no_grad()
+def reference(train: TrainSplit, backbone: Backbone) -> Tensor:
+    """Features (≤ 5,000, C) of the first pictures of the train split, cached with the train split's other fits."""
+    path = train.cache / f"features-squeeze-{train.key}-{REFERENCE}.npy"
+    if not path.is_file():
+        device = next(backbone.parameters()).device
+        parts = [backbone.pooled(from_uint8(part).to(device)).cpu() for part in train.pool(REFERENCE).split(64)]
+        temporary = temporary_name(path)
+        np.save(temporary, torch.cat(parts).numpy())
+        temporary.replace(path)
+    return torch.from_numpy(np.load(path))
+
+
+def kernel_distances(folder: Path, train: TrainSplit, places: Sequence[Place]) -> dict[tuple[str, Place | None], float]:
+    """Squared kernel distance of every system's kept features at each place to the train split's reference.
+
+    With place None that of the originals, real to real. Empty where the backbone or the train split is not to be had.
+    Comparable only where N is equal.
+    """
+    backbone = try_backbone(torch.device("cpu"))
+    fitted = any(entry.split == "train" for entry in train.source.entries)
+    if backbone is None or not fitted or not (folder / "features").is_dir():
+        return {}
+    real = reference(train, backbone)
+    found: dict[tuple[str, Place | None], float] = {}
+    for system in sorted(path.name for path in (folder / "features").iterdir()):
+        for place in (None,) if system == ORIGINALS else tuple(places):
+            features = read(folder_of(folder, system, place))
+            if features is not None and len(features) > 1:
+                found[system, place] = kernel_distance(features, real)
+    return found
+
+
+def write_distances(distances: dict[tuple[str, Place | None], float], folder: Path) -> None:
+    """Keep them as ``kernel.json``."""
+    rows = [
+        {"system": system, **(asdict(place) if place else {}), "kernel": round(value, 4)}
+        for (system, place), value in distances.items()
+    ]
+    path = folder / "kernel.json"
+    temporary = temporary_name(path)
+    temporary.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    temporary.replace(path)
+
+
+def read_distances(folder: Path) -> dict[tuple[str, Place | None], float]:
+    """What `write_distances` kept; empty if there is nothing."""
+    path = folder / "kernel.json"
+    rows = json.loads(path.read_text()) if path.is_file() else []
+    return {(row["system"], place_of(row) if "bcr" in row else None): row["kernel"] for row in rows}

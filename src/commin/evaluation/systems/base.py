@@ -1,0 +1,194 @@
+"""What a sweep compares: receivers, schemes with a transmitter of their own, and lines that have no pictures."""
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from commin.channels.base import Channel
+from commin.channels.equalizer import Equalizer
+from commin.data.imageset import Entry, ImageSet, load_pixels, split_hash
+from commin.errors import UserError
+from commin.link import Link
+from commin.receivers.base import Receiver
+from commin.units import parse_bcr
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a system was measured: a `Point` without its seed."""
+
+    bcr: str
+    channel: str
+    snr_db: float
+    design_snr_db: float
+    told_snr_db: float | None
+
+    def __str__(self) -> str:
+        off = "" if self.design_snr_db == self.snr_db else f", design {self.design_snr_db:g} dB"
+        told = "" if self.told_snr_db is None else f", told {self.told_snr_db:g} dB"
+        return f"ρ = {self.bcr}, {self.channel}, {self.snr_db:g} dB{off}{told}"
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """By which places are sorted."""
+        told = -math.inf if self.told_snr_db is None else self.told_snr_db
+        return (parse_bcr(self.bcr), self.channel, self.snr_db, self.design_snr_db, told)
+
+    @property
+    def matched(self) -> bool:
+        """Whether encoder and receiver knew the true SNR."""
+        return self.design_snr_db == self.snr_db and self.told_snr_db is None
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where pictures are sent: ρ, channel, SNRs in dB (true, the encoder's, the receiver's; None for true), seed."""
+
+    bcr: str
+    channel: str
+    snr_db: float
+    design_snr_db: float
+    told_snr_db: float | None
+    seed: int
+
+    @property
+    def place(self) -> Place:
+        """The point without its seed."""
+        return Place(self.bcr, self.channel, self.snr_db, self.design_snr_db, self.told_snr_db)
+
+
+def place_of(content: Mapping[str, Any]) -> Place:
+    """The place that a record, or anything else with these fields, speaks of."""
+    names = ("bcr", "channel", "snr_db", "design_snr_db", "told_snr_db")
+    return Place(*(content[name] for name in names))
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a scheme made of pictures: images (B, 3, H, W) in [0, 1] and the SNR it measured, dB (B,)."""
+
+    images: Tensor
+    measured_snr_db: Tensor
+
+
+@runtime_checkable
+class Scheme(Protocol):
+    """A system with a transmitter of its own; k, channel, SNRs and seeds are those of every other system."""
+
+    name: str
+    network_calls: int
+
+    def send(
+        self,
+        images: Tensor,
+        channel: Channel,
+        point: Point,
+        generators: Sequence[torch.Generator],
+        equalizer: Equalizer,
+    ) -> Sent:
+        """Send pictures (B, 3, H, W) over the channel and restore them; row i random by generators[i] alone."""
+        ...
+
+
+@runtime_checkable
+class Line(Protocol):
+    """A reference line: a figure for the whole set, no pictures."""
+
+    name: str
+
+    def psnr_db(self, symbols: int) -> float:
+        """PSNR in dB of the mean squared error with k symbols."""
+        ...
+
+
+System = Receiver | Scheme | Line
+"""Every receiver of `commin.zoo.load.RECEIVERS` is a system as it is."""
+
+
+class TrainSplit:
+    """The pictures that reference systems are fitted to: the train split, framed as the tested pictures are."""
+
+    def __init__(self, source: ImageSet, size: int, crop: str, cache: Path) -> None:
+        self.source, self.size, self.crop, self.cache = source, size, crop, cache
+        self._pools: dict[int, Tensor] = {}
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Its entries. Raises UserError for a set that has no train split apart from the others."""
+        if {entry.split for entry in self.source.entries} == {""}:
+            raise UserError(f"{self.source.path}: no manifest.csv, so no train split to fit a reference system to")
+        return self.source.split("train")
+
+    @property
+    def key(self) -> str:
+        """What it depends on, as one word."""
+        text = f"{self.source.path.name}|{split_hash(self.entries)}|{self.size}|{self.crop}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def pixels(self) -> Tensor:
+        """All pictures, uint8 (N, 3, H, W)."""
+        return load_pixels(self.source, self.entries, self.size, self.crop, self.cache)
+
+    def pool(self, limit: int) -> Tensor:
+        """The first pictures, uint8 (≤ limit, 3, H, W), kept in memory."""
+        if limit not in self._pools:
+            self._pools[limit] = load_pixels(self.source, self.entries[:limit], self.size, self.crop, self.cache)
+        return self._pools[limit]
+
+
+class Settings(BaseModel):
+    """A reference system's settings; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """All that a reference system may be fitted to.
+
+    Attributes:
+        link: codec, ρ and channel of the sweep, with the plain receiver.
+        point: where it will be used.
+        symbols: k of a picture there.
+        train: the train split.
+        weights: SHA-256 of the codec's file.
+        settings: this system's own settings in the sweep file.
+    """
+
+    link: Link
+    point: Point
+    symbols: int
+    train: TrainSplit
+    weights: Mapping[str, str]
+    settings: Mapping[str, float] = field(default_factory=dict)
+
+    def parse(self, name: str, model: type[S]) -> S:
+        """The settings, checked. Raises UserError naming the keys that exist."""
+        try:
+            return model.model_validate(dict(self.settings))
+        except ValidationError as error:
+            keys = ", ".join(model.model_fields) or "none"
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            raise UserError(f"settings.{name}.{where}: {error.errors()[0]['msg']}; the keys are {keys}") from None
+
+    def stored(self, name: str, suffix: str, *key: object) -> Path:
+        """The cache file of something fitted on the train split and on whatever else ``key`` says."""
+        text = "|".join(map(str, (self.train.key, *key)))
+        return self.train.cache / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:24]}{suffix}"
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside ``path`` to write under before renaming; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")

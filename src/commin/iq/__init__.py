@@ -1,0 +1,1 @@
+"""On the air: samples ↔ symbols around a `commin.link.Link`: frames, impairments, synchronisation, OFDM, SigMF."""

@@ -1,0 +1,213 @@
+"""Sweeps: the same records whatever the batch, the workers or the interruption; the rest goes on after a mistake."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from commin.errors import UserError
+from commin.evaluation.bench import Spec
+from commin.evaluation.config import SweepConfig, read_sweep
+from commin.evaluation.records import drop_torn_line, read_lines
+from commin.evaluation.results import read_results
+from commin.evaluation.sweep import RECORDS, run_sweep
+from commin.evaluation.table import summarise, write_csv
+from commin.images import save_picture, to_picture
+from tests.conftest import smooth_images
+
+Sweep = Callable[..., Spec]
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 train and 7 test pictures of 3 persons, with a manifest."""
+    folder = tmp_path_factory.mktemp("faces")
+    rows = ["file,split,identity"]
+    for index, image in enumerate(smooth_images(31, 64)):
+        split = "train" if index < 24 else "test"
+        save_picture(to_picture(image), folder / f"{index:03}.png")
+        rows.append(f"{index:03}.png,{split},{split}{index % 3}")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def sweep(codec_file: Path, faces: Path) -> Sweep:
+    def make(data: Path = faces, **changes: Any) -> Spec:
+        content = {"model": str(codec_file), "systems": ["deepjscc"], "bcr": ["1/48"], "snr_db": [0, 5], "crop": "none"}
+        return Spec(SweepConfig.model_validate(content | changes), data)
+
+    return make
+
+
+def records(folder: Path) -> dict[tuple[object, ...], dict[str, Any]]:
+    lines = list(read_lines(folder / RECORDS))
+    names = ("system", "bcr", "channel", "snr_db", "design_snr_db", "told_snr_db", "seed", "image")
+    found = {tuple(line[name] for name in names): line for line in lines}
+    assert len(found) == len(lines), "a record twice"
+    for line in lines:
+        line.pop("seconds")
+    return found
+
+
+def test_a_record_for_every_picture(sweep: Sweep, tmp_path: Path) -> None:
+    assert not run_sweep(sweep(seeds=[0, 1], channels=["awgn", "rayleigh-block"]), tmp_path)
+    found = records(tmp_path)
+    assert len(found) == 7 * 2 * 2 * 2
+    line = next(iter(found.values()))
+    assert line["k"] / line["n"] == 1 / 48
+    assert abs(line["measured_snr_db"] - line["snr_db"]) < 1
+    assert line["ssim"] is not None
+    assert line["weights"]
+    assert len(line["split_hash"]) == 64
+    assert line["identity"].startswith("test")
+
+
+def test_records_do_not_depend_on_batch_or_workers(sweep: Sweep, tmp_path: Path) -> None:
+    spec = sweep(systems=["deepjscc", "random-face", "retrieval", "pca", "opta"], limits={"pca": 5})
+    spec.config.settings["retrieval"] = {"pool": 8}
+    base = None
+    for batch, workers in ((16, 1), (1, 1), (4, 1), (16, 2)):
+        folder = tmp_path / f"{batch}-{workers}"
+        folder.mkdir()
+        assert not run_sweep(spec, folder, workers, batch)
+        found = records(folder)
+        base = base or found
+        assert found.keys() == base.keys()
+        for key, record in found.items():
+            assert record["psnr_db"] == pytest.approx(base[key]["psnr_db"], abs=1e-3)
+            assert record["ssim"] is None or record["ssim"] == pytest.approx(base[key]["ssim"], abs=1e-4)
+            changing = ("psnr_db", "ssim")
+            assert {k: v for k, v in record.items() if k not in changing} == {
+                k: v for k, v in base[key].items() if k not in changing
+            }
+            if batch == 16:
+                assert record == base[key]
+
+
+def test_every_system_gets_the_same_symbols(sweep: Sweep, tmp_path: Path) -> None:
+    run_sweep(sweep(systems=["deepjscc", "retrieval"], settings={"retrieval": {"alpha": 0.0}}), tmp_path)
+    found = records(tmp_path)
+    for key, record in found.items():
+        assert record["psnr_db"] == found["deepjscc", *key[1:]]["psnr_db"]
+        assert record["measured_snr_db"] == found["deepjscc", *key[1:]]["measured_snr_db"]
+
+
+def test_killed_anywhere_and_run_again(sweep: Sweep, tmp_path: Path) -> None:
+    spec = sweep(systems=["deepjscc", "random-face"])
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+        run_sweep(spec, folder, batch=3)
+    table = {}
+    content = (broken / RECORDS).read_bytes()
+    cuts = torch.randint(len(content), (4,), generator=torch.Generator().manual_seed(0)).tolist()
+    for cut in cuts:
+        (broken / RECORDS).write_bytes(content[:cut])
+        run_sweep(spec, broken, batch=3)
+        assert records(broken) == records(whole)
+        for folder in (whole, broken):
+            write_csv(summarise(read_results(folder)), folder / "table.csv")
+            table[folder] = (folder / "table.csv").read_bytes()
+        assert table[whole] == table[broken]
+    steps: list[int] = []
+    run_sweep(spec, broken, batch=3, progress=lambda done, total: steps.append(total))
+    assert not steps, "a finished sweep has nothing left"
+
+
+def test_a_torn_line_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    for content, kept in ((b'{"a": 1}\n{"b"', b'{"a": 1}\n'), (b'{"a', b""), (b"", b""), (b"x\n", b"x\n")):
+        path.write_bytes(content)
+        drop_torn_line(path)
+        assert path.read_bytes() == kept
+
+
+def test_what_cannot_be_done_is_counted_and_the_rest_goes_on(sweep: Sweep, faces: Path, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    out.mkdir()
+    data.mkdir()
+    for path in faces.iterdir():
+        (data / path.name).write_bytes(path.read_bytes())
+    (data / "025.png").write_bytes(b"no picture")
+    spec = sweep(data, systems=["nothing", "deepjscc"], bcr=["1/48", "1/96"], snr_db=[0])
+    skipped = run_sweep(spec, out)
+    assert len(records(out)) == 6
+    assert {reason.split(":")[0]: count for reason, count in skipped.items()} == {
+        "system nothing": 7, "this codec has no ρ = 1/96; it has 1/192, 1/48, 1/12": 14,
+        data.name: 1,
+    }  # fmt: skip
+    again = run_sweep(spec, out)
+    assert again == skipped
+    assert len(records(out)) == 6
+
+
+def test_a_folder_holds_one_sweep(sweep: Sweep, tmp_path: Path) -> None:
+    run_sweep(sweep(snr_db=[0]), tmp_path)
+    run_sweep(sweep(snr_db=[0, 5], limit=3), tmp_path)  # more of the same
+    assert len(records(tmp_path)) == 10
+    with pytest.raises(UserError, match="another split"):
+        run_sweep(sweep(split="train"), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / RECORDS).read_text().splitlines()]
+    (tmp_path / RECORDS).write_text("".join(json.dumps(line | {"format": 99}) + "\n" for line in lines))
+    with pytest.raises(UserError, match="records of format 99"):
+        run_sweep(sweep(snr_db=[0]), tmp_path)
+
+
+def test_mismatched_snrs(sweep: Sweep, tmp_path: Path) -> None:
+    run_sweep(sweep(snr_db=0, design_snr_db=[-10, 0], told_snr_db=[5], limit=2), tmp_path)
+    found = records(tmp_path)
+    assert {(key[3], key[4], key[5]) for key in found} == {(0, -10, 5), (0, 0, 5)}
+    assert len(summarise(read_results(tmp_path))) == 2
+
+
+def test_set_level_lines_make_one_record(sweep: Sweep, tmp_path: Path) -> None:
+    skipped = run_sweep(sweep(systems="opta", seeds=[0, 1], channels=["awgn", "rayleigh-fast"]), tmp_path)
+    found = records(tmp_path)
+    assert [key[-1] for key in found] == ["*", "*"]
+    assert list(skipped) == ["opta: a line for the channel awgn alone, not for rayleigh-fast"]
+    row = summarise(read_results(tmp_path))[0]
+    assert row.pictures == 0
+    assert row.psnr_of_mse_db > 10
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("systems: [deepjscc]\nbcr: [1/48]\nsnr: [0]", "snr_db: Field required"),
+        ("systems: [deepjscc]\nbcr: [1/48]\nsnr_db: [0]\nbatches: 3", "unknown key batches; the keys here are data"),
+        ("systems: [deepjscc]\nbcr: [x]\nsnr_db: [0]", "bandwidth compression ratio 'x'"),
+        ("systems: [deepjscc]\nbcr: [1/48]\nsnr_db: [.nan]", "snr_db"),
+        ("systems: []\nbcr: [1/48]\nsnr_db: [0]", "systems"),
+        ("[", "cannot be read as YAML"),
+    ],
+)
+def test_a_wrong_sweep_file_is_one_line(content: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError, match=words.replace("(", r"\(")) as caught:
+        read_sweep(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_issues_form_of_a_sweep(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(
+        "data: faces.zip\nsplit: test\nmodel: faces64\nsystems: [deepjscc, commin-fast]\nbcr: ['1/48', 1/192]\n"
+        "snr_db: [-5, 0, 5]\ndesign_snr_db: null\nchannels: [awgn]\nseeds: [0]\nlimit: 460\nlimits: {commin-fast: 60}\n"
+    )
+    config = read_sweep(path)
+    assert config.bcr == ("1/48", "1/192")
+    assert len(config.points()) == 6
+    assert (config.pictures("deepjscc", 1000), config.pictures("commin-fast", 1000)) == (460, 60)
+
+
+def test_ray_that_is_not_there(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"commin\[cluster\]"):
+        run_sweep(sweep(), tmp_path, "ray")
