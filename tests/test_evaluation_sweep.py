@@ -80,7 +80,8 @@ def test_records_do_not_depend_on_batch_or_workers(sweep: Sweep, tmp_path: Path)
         for key, record in found.items():
             assert record["psnr_db"] == pytest.approx(base[key]["psnr_db"], abs=1e-3)
             assert record["ssim"] is None or record["ssim"] == pytest.approx(base[key]["ssim"], abs=1e-4)
-            changing = ("psnr_db", "ssim")
+            assert record["measured_snr_db"] == pytest.approx(base[key]["measured_snr_db"], abs=2e-4)
+            changing = ("psnr_db", "ssim", "measured_snr_db")
             assert {k: v for k, v in record.items() if k not in changing} == {
                 k: v for k, v in base[key].items() if k not in changing
             }

@@ -26,6 +26,7 @@ def panel(rows: Sequence[Sequence[Cell]], heading: str, side: int = 256) -> Imag
         heading: a line at the top.
         side: longer side of a shown picture in pixels.
     """
+    heading = heading.replace("ρ", "BCR")  # Pillow's own font has no Greek
     font, small, gap = ImageFont.load_default(16), ImageFont.load_default(14), 12
     shown = [[_shown(cell.image, side) for cell in row] for row in rows]
     width = max(picture.width for row in shown for picture in row)
