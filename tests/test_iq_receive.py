@@ -178,6 +178,17 @@ def test_noise_alone_and_nothing_at_all() -> None:
     assert receive(silence(0)) == []
 
 
+@pytest.mark.parametrize("after", range(0, 2400, 160))
+def test_a_stream_may_pause_anywhere(after: int) -> None:
+    """Also right behind a frame, when its last window is not yet full."""
+    sent = frame_samples(HEADER, payload(HEADER), Modem())
+    receiver, border = StreamReceiver(Modem(), chunk=1), len(sent) + after
+    got = air(np.concatenate([sent, silence(60_000)]), Impairments(5.0, seed=3))
+    receiver.push(np.concatenate([noise(30_000), got[:border]]))
+    events = receiver.push(got[border:]) + receiver.finish()
+    assert len(frames(events)) <= 1
+
+
 def test_memory_is_bounded() -> None:
     receiver = StreamReceiver(Modem(), chunk=1 << 16)
     for number in range(30):

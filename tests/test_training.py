@@ -151,6 +151,8 @@ def test_extended_run_goes_on_from_before_the_decay(tmp_path: Path) -> None:
     extended = make_run(tmp_path / "a", images=96, decay=0.5)
     extended.resume()
     assert extended.images_seen == 24
+    extended.train_step()
+    assert extended.save().is_file()  # not dropped in favour of the finished run's later checkpoints
     extended.train(Console(quiet=True))
     straight = make_run(tmp_path / "b", images=96, decay=0.5)
     straight.train(Console(quiet=True))

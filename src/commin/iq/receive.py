@@ -130,8 +130,8 @@ class StreamReceiver:
         self._buffer = np.concatenate([self._buffer, *self._incoming])
         self._incoming = []
         events = self._find()
-        ready = [each for each in self._waiting if self._end(each) <= self._arrived]
-        self._waiting = [each for each in self._waiting if self._end(each) > self._arrived]
+        ready = [each for each in self._waiting if self._is_whole(each)]
+        self._waiting = [each for each in self._waiting if not self._is_whole(each)]
         events += [self._read(*each) for each in ready]
         keep = min([self._scanned, *(int(start) - 2 * self._margin for start, _, _ in self._waiting)])
         keep -= (keep - self._origin) % self._detector.half
@@ -199,6 +199,8 @@ class StreamReceiver:
         """The first sample of a frame whose first symbol is at ``start``."""
         return start - self.modem.pulse.span * self.modem.pulse.sps / 2
 
-    def _end(self, waiting: tuple[float, Acquired, Header]) -> float:
-        """The instant of a frame's last symbol."""
-        return waiting[0] + (self.modem.length(waiting[2]) - 1) * self.modem.pulse.sps
+    def _is_whole(self, waiting: tuple[float, Acquired, Header]) -> bool:
+        """Whether a frame's last symbol has arrived, and the buffer holds the last window that is needed."""
+        start, _, header = waiting
+        last = start + (self.modem.length(header) - 1) * self.modem.pulse.sps
+        return last <= self._arrived and last + self._segments.size <= self._origin + len(self._buffer)

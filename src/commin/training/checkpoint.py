@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,16 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     for old in listed(folder)[:-keep]:
         old.unlink()
     return path
+
+
+def rewind(folder: Path, path: Path, step: int) -> None:
+    """Make ``path``, of step ``step``, the newest checkpoint of the folder: later ones belong to a run no longer gone on."""
+    start = folder / f"step-{step:09d}.pt"
+    temporary = start.with_suffix(".tmp")
+    shutil.copyfile(path, temporary)
+    temporary.replace(start)
+    for later in [each for each in listed(folder) if each.name > start.name]:
+        later.unlink()
 
 
 def listed(folder: Path) -> list[Path]:

@@ -146,6 +146,7 @@ class Run:
         undecayed = self.folder / UNDECAYED
         if state["decaying"] and _left(self.config, state["step"] * self.config.batch) == 1 and undecayed.is_file():
             state = torch.load(undecayed, map_location=self.device, weights_only=True)
+            checkpoint.rewind(self.folder, undecayed, state["step"])
         try:
             for name, module in self.trainable.phases.items():
                 module.load_state_dict(state["phases"][name])
