@@ -20,7 +20,8 @@ from commin.metrics.pixels import mse
 from commin.randomness import image_generators
 from commin.receivers.base import Arrival
 from commin.units import power
-from commin.zoo.load import RECEIVERS, load
+from commin.zoo.load import load
+from commin.zoo.receivers import RECEIVERS
 from tests.conftest import smooth_images
 
 POINT = Point("1/48", "awgn", 5.0, 5.0, None, 0)

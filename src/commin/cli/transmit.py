@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from commin.channels.equalizer import Equalizer
     from commin.evaluation.records import Record
-    from commin.link import Link
 
 
 def transmit(
@@ -24,7 +21,17 @@ def transmit(
         str, typer.Option(help="awgn, rayleigh-block, rayleigh-fast, rician-block, rician-fast or package:Class.")
     ] = "awgn",
     equalizer: Annotated[str, typer.Option(help="mmse or zf, for channels with gains.")] = "mmse",
-    receiver: Annotated[str, typer.Option(help="Receivers, separated by commas.")] = "deepjscc",
+    receiver: Annotated[
+        str | None,
+        typer.Option(
+            help="deepjscc, commin-fast, commin-late, commin or inverse-jscc; several separated by commas.",
+            show_default="deepjscc,commin-fast where the model has both",
+        ),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Restored pictures for each photo, their mean and spread.")] = 1,
+    naturalness: Annotated[
+        float | None, typer.Option(help="For commin-fast: 0 is the estimate (or the samples' mean), 1 a sample.")
+    ] = None,
     model: Annotated[str, typer.Option(help="A model of the zoo or a codec file.")] = "faces64",
     crop: Annotated[str, typer.Option(help="centre, top, celeba, stretch, none or L,T,R,B in pixels.")] = "centre",
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
@@ -34,9 +41,12 @@ def transmit(
     """Send photos over a noisy channel and show what arrives."""
     from commin.cli.devices import torch_device
     from commin.cli.options import numbers, output_folder
+    from commin.cli.progress import CallBar
+    from commin.cli.sender import Sender
     from commin.errors import UserError
     from commin.evaluation.records import write_json
-    from commin.zoo.load import load
+    from commin.zoo.load import default_receivers, load
+    from commin.zoo.receivers import NATURALNESS
 
     if equalizer not in ("mmse", "zf"):
         raise UserError(f"--equalizer {equalizer}: choose mmse or zf")
@@ -45,7 +55,14 @@ def transmit(
     folder = output_folder(out)
     target = torch_device(device)
     undo: Equalizer = "zf" if equalizer == "zf" else "mmse"
-    links = {name: load(model, bcr, name, channel, target, undo) for name in receiver.split(",")}
+    names = default_receivers(model, bcr) if receiver is None else list(dict.fromkeys(receiver.split(",")))
+    bar = CallBar()
+    links = {
+        name: load(model, bcr, name, channel, target, undo, naturalness if name in NATURALNESS else None, bar)
+        for name in names
+    }
+    if naturalness is not None and not set(names) & set(NATURALNESS):
+        raise UserError(f"--naturalness: none of {', '.join(names)} has it; it is for {', '.join(NATURALNESS)}")
     low, high = next(iter(links.values())).codec.config.snr_range_db
     outside = [value for value in {*snrs, *designs} if not low <= value <= high]
     if outside:
@@ -56,9 +73,11 @@ def transmit(
     taken: Counter[str] = Counter()
     for photo in photos:
         try:
-            sender = _Sender(links, model, channel, list(zip(snrs, designs, strict=True)), seed)
             stem = f"{photo.stem}-{taken[photo.stem]}" if taken[photo.stem] else photo.stem
-            records += sender.send(photo, crop, folder, stem)
+            sender = Sender(links, model, channel, list(zip(snrs, designs, strict=True)), seed, samples, bar)
+            for record in sender.send(photo, crop, folder, stem):
+                records.append(record)
+                write_json(records, folder / "transmit.json")
             taken[photo.stem] += 1
         except UserError as error:
             failed += 1
@@ -66,8 +85,6 @@ def transmit(
         except OSError as error:
             failed += 1
             _say(f"commin: {photo}: results cannot be written to {folder} ({error.strerror})")
-        if records:
-            write_json(records, folder / "transmit.json")
     if records:
         print(f"record: {folder / 'transmit.json'}")
     if failed:
@@ -77,97 +94,3 @@ def transmit(
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
-
-
-class _Sender:
-    """One photo through every link at every SNR."""
-
-    def __init__(
-        self, links: "dict[str, Link]", model: str, channel: str, points: list[tuple[float, float]], seed: int
-    ) -> None:
-        self.links, self.model, self.channel, self.points, self.seed = links, model, channel, points, seed
-
-    def send(self, photo: Path, crop: str, folder: Path, stem: str) -> "list[Record]":
-        """Transmit, print, and write ``STEM.png`` (the panel) and each restored picture; returns the records."""
-        from commin.evaluation.panel import Cell, panel
-        from commin.images import save_picture, to_picture
-
-        image = self._framed(photo, crop)
-        save_picture(to_picture(image), folder / f"{stem}.original.png")
-        rows: list[list[Cell]] = []
-        records = []
-        for system, link in self.links.items():
-            cells = [Cell(image, "original", (f"{image.shape[-1]} x {image.shape[-2]}",))]
-            for snr, design in self.points:
-                restored, record = self._transmit(link, system, image, photo, snr, design)
-                save_picture(to_picture(restored), folder / f"{stem}.{system}.{snr:+g}dB.png")
-                cells.append(Cell(restored, f"{snr:g} dB, {system}", _lines(record)))
-                records.append(record)
-            rows.append(cells)
-        first = records[0]
-        heading = f"{photo.name}   BCR {first.bcr}, k = {first.k} symbols, {self.channel}"
-        save_picture(panel(rows, heading), folder / f"{stem}.png")
-        print(f"picture: {folder / f'{stem}.png'}")
-        return records
-
-    def _framed(self, photo: Path, crop: str) -> "Tensor":
-        from commin.images import crop_box, frame, open_photo, to_tensor
-
-        picture = open_photo(photo)
-        box = crop_box(*picture.size, crop)
-        side = next(iter(self.links.values())).codec.config.image_size
-        size = picture.size if crop == "none" else (side, side)
-        print(f"{photo}: {picture.width}×{picture.height}, cropped to {box} ({crop}), sent as {size[0]}×{size[1]}")
-        return to_tensor(frame(picture, box, size))
-
-    def _transmit(
-        self, link: "Link", system: str, image: "Tensor", photo: Path, snr: float, design: float
-    ) -> "tuple[Tensor, Record]":
-        import time
-
-        from commin.evaluation.records import Record
-        from commin.metrics.lpips import try_lpips
-        from commin.metrics.pixels import psnr
-        from commin.randomness import pixel_digest
-
-        begin = time.perf_counter()
-        result = link.transmit(image[None], snr, self.seed, design)
-        seconds = time.perf_counter() - begin
-        restored = result.images.cpu()
-        lpips = try_lpips() if min(image.shape[-2:]) >= 32 else None
-        record = Record(
-            image=str(photo), digest=pixel_digest(image), model=self.model, system=system, channel=self.channel,
-            bcr=str(link.bcr), k=result.use.symbols, n=result.use.samples, snr_db=snr, design_snr_db=design,
-            measured_snr_db=round(float(result.measured_snr_db), 4), seed=self.seed,
-            psnr_db=round(float(psnr(restored, image[None])), 4),
-            lpips=round(float(lpips(restored, image[None])), 5) if lpips else None,
-            lpips_backbone=lpips.backbone.name if lpips else None, seconds=round(seconds, 4),
-            network_calls=link.receiver.network_calls, versions=_versions(), weights=_weights(self.model),
-        )  # fmt: skip
-        print(
-            f"  {system}: k = {record.k}, n = {record.n}, ρ = {record.bcr} ({result.use.bcr:.5f}), "
-            f"SNR {snr:g} dB asked, {record.measured_snr_db:.2f} measured, {design:g} design; "
-            f"{', '.join(_lines(record))}"
-        )
-        return restored[0], record
-
-
-def _lines(record: "Record") -> tuple[str, str]:
-    lpips = "n/a" if record.lpips is None else f"{record.lpips:.3f} ({record.lpips_backbone})"
-    return f"PSNR {record.psnr_db:.2f} dB", f"LPIPS {lpips}"
-
-
-def _versions() -> dict[str, str]:
-    import torch
-
-    import commin
-
-    return {"commin": commin.__version__, "torch": torch.__version__}
-
-
-def _weights(model: str) -> dict[str, str]:
-    from commin.zoo.cards import sha256
-    from commin.zoo.load import codec_path
-
-    path = codec_path(model)
-    return {path.name: sha256(path)}

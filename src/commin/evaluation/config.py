@@ -28,7 +28,7 @@ class SweepConfig(Strict):
         data: folder or zip; ``--data`` goes before it, ``COMMIN_DATA`` after it.
         split: the split of its manifest; all pictures where there is none.
         model: a model of the zoo, or a codec file.
-        systems: names in `commin.evaluation.systems.SYSTEMS` and `commin.zoo.load.RECEIVERS`.
+        systems: names in `commin.evaluation.systems.SYSTEMS` and `commin.zoo.receivers.RECEIVERS`.
         bcr: ρ, such as "1/48".
         snr_db: true SNRs per complex symbol in dB.
         design_snr_db: SNRs that the encoder is told, each with each true one; None for the true one.

@@ -10,7 +10,8 @@ from commin.evaluation.panel import Cell, panel
 from commin.images import crop_box, frame, open_photo, to_tensor
 from commin.metrics.lpips import try_lpips
 from commin.metrics.pixels import psnr
-from commin.zoo.load import RECEIVERS, load
+from commin.zoo.load import load
+from commin.zoo.receivers import RECEIVERS
 
 
 def picture_grid(photo: Path, config: SweepConfig, bcr: str, crop: str = "centre", device: str = "cpu") -> Image.Image:

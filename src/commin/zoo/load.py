@@ -1,7 +1,5 @@
 """Put a `Link` together from a model's parts."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,30 +8,15 @@ import torch
 from commin.channels import channel as make_channel
 from commin.channels.base import Channel
 from commin.channels.equalizer import Equalizer
-from commin.codec.deepjscc import DeepJSCC, served_channels
+from commin.codec.deepjscc import served_channels
 from commin.codec.files import load_codec
 from commin.errors import UserError
 from commin.link import Link
-from commin.receivers.base import Receiver
-from commin.receivers.deepjscc import DeepJSCCReceiver
+from commin.receivers.commin_rows import Progress
 from commin.units import parse_bcr
 from commin.zoo.cards import cards, find_card
 from commin.zoo.fetch import find
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a receiver is made from: the model's name, ρ and the codec."""
-
-    model: str
-    bcr: Fraction
-    codec: DeepJSCC
-
-
-RECEIVERS: dict[str, Callable[[Parts], Receiver]] = {
-    "deepjscc": lambda parts: DeepJSCCReceiver(),
-}
-"""Receivers by name; each takes the weights it needs from the zoo."""
+from commin.zoo.receivers import Parts, complete, make_receiver
 
 
 def load(
@@ -43,22 +26,24 @@ def load(
     channel: str | Channel = "awgn",
     device: torch.device | str = "cpu",
     equalizer: Equalizer = "mmse",
+    naturalness: float | None = None,
+    progress: Progress | None = None,
 ) -> Link:
     """A ready link.
 
     Args:
         model: a model of the zoo, or the path of a codec file (``.safetensors``).
         bcr: ρ = k/n, such as "1/48".
-        receiver: a name in `RECEIVERS`.
+        receiver: a name in `commin.zoo.receivers.RECEIVERS`.
         channel: a name in `commin.channels.CHANNELS`, ``package.module:Class``, or a channel object.
         device: where the networks run.
         equalizer: ``mmse`` or ``zf``, for channels with gains.
+        naturalness: α in [0, 1] of ``commin-fast``: 0 is the estimate, 1 a sample; None for what its settings say.
+        progress: told of every call of a receiver's network: calls done, and in all.
 
     Raises:
         UserError: no such model, receiver or channel, a ρ without weights, or files that are missing or damaged.
     """
-    if receiver not in RECEIVERS:
-        raise UserError(f"--receiver {receiver}: unknown; choose {', '.join(RECEIVERS)}")
     link_channel = make_channel(channel) if isinstance(channel, str) else channel
     try:
         ratio = parse_bcr(bcr)
@@ -68,8 +53,8 @@ def load(
         raise
     except ValueError as error:
         raise UserError(str(error)) from None
-    codec.to(device)
-    return Link(codec, ratio, link_channel, RECEIVERS[receiver](Parts(model, ratio, codec)), equalizer)
+    parts = Parts(model, ratio, torch.device(device), naturalness, progress)
+    return Link(codec, ratio, link_channel, make_receiver(receiver, parts), equalizer).to(device)
 
 
 def codec_path(model: str) -> Path:
@@ -81,3 +66,12 @@ def codec_path(model: str) -> Path:
         models = sorted({c.model for c in cards().values() if c.model and c.kind == "codec"})
         raise UserError(f"--model {model}: no such model; there are {', '.join(models)}, or give a .safetensors file")
     return find(card.name)
+
+
+def default_receivers(model: str, bcr: str | float | Fraction) -> list[str]:
+    """What a transmission shows unless asked otherwise: the estimate, and CommIN where its weights are here."""
+    try:
+        ready = complete(model, parse_bcr(bcr))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return [name for name in ("deepjscc", "commin-fast") if name in ready]

@@ -8,7 +8,8 @@ from commin.evaluation.systems.opta import Opta
 from commin.evaluation.systems.pca import Pca
 from commin.evaluation.systems.random_face import RandomFace
 from commin.evaluation.systems.retrieval import Retrieval
-from commin.zoo.load import RECEIVERS, load
+from commin.zoo.load import load
+from commin.zoo.receivers import RECEIVERS
 
 SYSTEMS: dict[str, Callable[[Fit], System]] = {
     "random-face": RandomFace,

@@ -110,7 +110,7 @@ class Line(Protocol):
 
 
 System = Receiver | Scheme | Line
-"""Every receiver of `commin.zoo.load.RECEIVERS` is a system as it is."""
+"""Every receiver of `commin.zoo.receivers.RECEIVERS` is a system as it is."""
 
 
 class TrainSplit:

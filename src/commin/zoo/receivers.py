@@ -1,0 +1,177 @@
+"""Receivers by name: what weights each needs from the zoo, and how it is put together from them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from pydantic import BaseModel
+
+from commin.errors import UserError
+from commin.receivers.base import Receiver
+from commin.receivers.commin_rows import Progress
+from commin.receivers.commin_table import read_settings
+from commin.zoo.cards import find_card
+from commin.zoo.fetch import MissingFileError, find
+
+if TYPE_CHECKING:
+    from commin.diffusion.prior import Prior
+    from commin.inn.degradation import Degradation
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a receiver may be made from.
+
+    Attributes:
+        model: the family of the zoo that its weights belong to.
+        bcr: ρ of the link.
+        device: where it will run.
+        naturalness: α for receivers that have it; None for their own.
+        progress: told of every network call, by receivers that make many.
+    """
+
+    model: str
+    bcr: Fraction
+    device: torch.device
+    naturalness: float | None = None
+    progress: Progress | None = None
+
+    def path(self, kind: str) -> Path:
+        """The weights of this kind. Raises UserError if the model has none, or they are not on this machine."""
+        card = find_card(self.model, kind, str(self.bcr))
+        if card is None:
+            raise UserError(
+                f"--model {self.model}: the zoo has no {kind} for it at ρ = {self.bcr}; "
+                "train one and write its card, or choose --receiver deepjscc"
+            )
+        return find(card.name)
+
+    def settings(self, receiver: str, model: type[M]) -> M:
+        """The receiver's settings as tuned for this model, if there is a card of that kind, else its defaults."""
+        card = find_card(self.model, receiver, str(self.bcr))
+        return model() if card is None else read_settings(model, find(card.name))
+
+    def prior(self, dtype: torch.dtype) -> "Prior":
+        """The diffusion prior."""
+        from commin.diffusion.prior import load_prior
+
+        return load_prior(self.path("prior"), dtype)
+
+    def inn(self) -> "Degradation":
+        """The INN of this ρ."""
+        from commin.inn.files import load_inn
+
+        return load_inn(self.path("inn"))
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device has instructions for its products, else float32."""
+    if device.type == "cpu":
+        quick = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        quick = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if quick else torch.float32
+
+
+def _deepjscc(parts: Parts) -> Receiver:
+    from commin.receivers.deepjscc import DeepJSCCReceiver
+
+    return DeepJSCCReceiver()
+
+
+def _commin_fast(parts: Parts) -> Receiver:
+    from commin.receivers.commin_fast import CommINFast
+    from commin.receivers.commin_settings import FastSettings
+
+    settings = parts.settings("commin-fast", FastSettings)
+    prior = parts.prior(fast_dtype(parts.device))
+    return CommINFast(prior, parts.inn(), settings, parts.naturalness, parts.progress)
+
+
+def _commin_late(parts: Parts) -> Receiver:
+    from commin.receivers.commin_late import CommINLate, CommINLateConfig
+
+    settings = parts.settings("commin-late", CommINLateConfig)
+    return CommINLate(parts.prior(torch.float32), parts.inn(), settings, parts.progress)
+
+
+def _commin(parts: Parts) -> Receiver:
+    from commin.home import home
+    from commin.receivers.commin import CommIN, CommINConfig
+
+    settings = parts.settings("commin", CommINConfig)
+    return CommIN(parts.prior(torch.float32), parts.inn(), settings, parts.progress, home() / "unfinished")
+
+
+def _inverse_jscc(parts: Parts) -> Receiver:
+    from commin.metrics.lpips import try_lpips
+    from commin.receivers.inverse_jscc import InverseJSCC
+    from commin.stylegan2.files import load_generator
+    from commin.stylegan2.ilo import IloConfig
+
+    settings = parts.settings("inverse-jscc", IloConfig)
+    return InverseJSCC(load_generator(parts.path("generator")), settings, try_lpips(), parts.progress)
+
+
+RECEIVERS: Mapping[str, Callable[[Parts], Receiver]] = {
+    "deepjscc": _deepjscc,
+    "commin-fast": _commin_fast,
+    "commin-late": _commin_late,
+    "commin": _commin,
+    "inverse-jscc": _inverse_jscc,
+}
+"""Receivers by name."""
+
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "commin-fast": ("prior", "inn"),
+    "commin-late": ("prior", "inn"),
+    "commin": ("prior", "inn"),
+    "inverse-jscc": ("generator",),
+}
+"""Kinds of weights that receivers need beside the codec."""
+
+SAMPLERS = ("commin-fast", "commin-late", "commin", "inverse-jscc")
+"""Receivers whose pictures are one of many that fit what arrived."""
+
+NATURALNESS = ("commin-fast",)
+"""Receivers that go between the estimate and a sample."""
+
+
+def make_receiver(name: str, parts: Parts) -> Receiver:
+    """A receiver with its weights.
+
+    Raises:
+        UserError: no such receiver, weights that are not to be had or damaged, or a naturalness that it has not.
+    """
+    if name not in RECEIVERS:
+        raise UserError(f"--receiver {name}: unknown; choose {', '.join(RECEIVERS)}")
+    if parts.naturalness is not None:
+        if name not in NATURALNESS:
+            raise UserError(f"--naturalness: {name} has none; it is for {', '.join(NATURALNESS)}")
+        if not 0 <= parts.naturalness <= 1:
+            raise UserError(f"--naturalness {parts.naturalness:g}: must be in 0..1")
+    return RECEIVERS[name](parts)
+
+
+def receiver_files(name: str, model: str, bcr: Fraction) -> list[Path]:
+    """The files and folders beside the codec that a receiver of this model works with, its settings among them."""
+    cards = (find_card(model, kind, str(bcr)) for kind in (*NEEDS.get(name, ()), name))
+    return [find(card.name) for card in cards if card is not None]
+
+
+def complete(model: str, bcr: Fraction) -> list[str]:
+    """The receivers whose weights are all on this machine."""
+    parts, found = Parts(model, bcr, torch.device("cpu")), []
+    for name in RECEIVERS:
+        try:
+            for kind in NEEDS.get(name, ()):
+                parts.path(kind)
+        except (MissingFileError, UserError):
+            continue
+        found.append(name)
+    return found
