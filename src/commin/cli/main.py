@@ -9,6 +9,7 @@ from commin.cli.channel import channel
 from commin.cli.decode import decode
 from commin.cli.encode import encode
 from commin.cli.evaluate import evaluate
+from commin.cli.fit import fit
 from commin.cli.listen import listen
 from commin.cli.plot import plot
 from commin.cli.report import report
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (transmit, encode, channel, decode, listen, evaluate, plot, report, train):
+for command in (transmit, encode, channel, decode, listen, evaluate, plot, report, train, fit):
     app.command()(command)
 app.add_typer(zoo.app, name="zoo")
 

@@ -1,10 +1,11 @@
-"""``commin zoo list|show|verify|pull``: the weights that there are."""
+"""``commin zoo list|show|verify|pull|add``: the weights that there are."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Weights: list, show, verify, pull.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Weights: list, show, verify, pull, add.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
@@ -57,3 +58,18 @@ def pull(name: Annotated[str, typer.Argument(help="A card's name.")]) -> None:
     from commin.zoo.fetch import pull as fetch
 
     print(fetch(name, lambda done, total: print(f"\r{done >> 20} of {total >> 20} MiB", end="", flush=True)))
+
+
+@app.command()
+def add(
+    path: Annotated[Path, typer.Argument(help="Codec, INN, generator, a prior's folder, or a receiver's settings.")],
+    model: Annotated[str, typer.Option(help="The model's name: what --model asks for afterwards.")],
+    kind: Annotated[str | None, typer.Option(help="For settings: the receiver they belong to.")] = None,
+    crop: Annotated[str | None, typer.Option(help="For a codec: how pictures were framed in training.")] = None,
+    licence: Annotated[str, typer.Option(help="Its terms.")] = "not stated",
+) -> None:
+    """Add weights of one's own to COMMIN_HOME, with a card."""
+    from commin.zoo.add import add as add_part
+
+    card = add_part(path, model, kind, crop, licence)
+    print(f"{card.name}: {card.kind} of {model}, {card.places[0].sha256[:12]}…")

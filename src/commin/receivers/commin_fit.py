@@ -3,6 +3,7 @@
 All pictures walk together, step by step; at each step the numbers are solved for, applied, and the walk goes on.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +18,7 @@ from commin.receivers.commin_fast import fast_walk, replace
 from commin.receivers.commin_fusion import chunked, corrections, fuse, solve_gains
 from commin.receivers.commin_rows import Progress, Rows
 from commin.receivers.commin_settings import FastPoint, FastSettings
+from commin.units import db_to_linear
 
 DIGITS = 4
 
@@ -104,6 +106,23 @@ def fit_start(schedule: Schedule, examples: Examples, point: FastPoint, settings
     error = _rounded(bands.mean(bands.transform(2 * (examples.estimates - examples.images)).square()))
     t0 = schedule.lowest(float(error.max()))
     return point.model_copy(update={"error": tuple(error.tolist()), "start": (t0 + 1) / schedule.steps})
+
+
+def fit_naturalness(examples: Examples, samples: Tensor, drop_db: float) -> float:
+    r"""The largest α in [0, 1] at which (1 − α)·y + α·sample costs at most ``drop_db`` of PSNR against y.
+
+    E‖(1 − α)·y + α·s − x‖² = aα² + 2bα + c, a = E‖s − y‖², b = E(y − x)·(s − y), c = E‖y − x‖²; PSNR of the mean MSE.
+
+    Args:
+        examples: x and y.
+        samples: s for each, (M, 3, H, W) in [0, 1].
+        drop_db: in dB, at least 0.
+    """
+    error, move = examples.estimates - examples.images, samples - examples.estimates
+    a, b, c = (float(product.mean()) for product in (move * move, error * move, error * error))
+    allowed = c * (db_to_linear(drop_db) - 1)
+    alpha = (math.sqrt(b * b + a * allowed) - b) / max(a, 1e-12)
+    return round(min(max(alpha, 0.0), 1.0), DIGITS)
 
 
 def _walk(

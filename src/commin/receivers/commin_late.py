@@ -24,7 +24,7 @@ class CommINLateConfig(BaseModel):
     Attributes:
         zeta: as in `commin.receivers.commin.CommINConfig`.
         start: t0 as a share of T.
-        steps: network calls.
+        steps: network calls, or as many as there are levels below the start.
         eta: η of DDIM.
         limit: rows at a time.
     """
@@ -75,7 +75,8 @@ class CommINLate(nn.Module):
         def step(x: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
             return ddim_step(schedule, x, x0, t, s, draw(), self.config.eta)
 
-        times = schedule.timesteps(round(self.config.start * schedule.steps) - 1, 0, self.config.steps)
+        level = round(self.config.start * schedule.steps) - 1
+        times = schedule.timesteps(level, 0, min(self.config.steps, level + 1))
         first = times[:1].expand(len(rows.y)).to(rows.y.device)
         start = schedule.add_noise(rows.y, draw(), first)
         return guided_walk(self.prior, self.inn, rows, start, times, step, zeta(self.config.zeta, rows))

@@ -26,7 +26,7 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
 
 
 def rewind(folder: Path, path: Path, step: int) -> None:
-    """Make ``path``, of step ``step``, the newest checkpoint of the folder: later ones belong to a run no longer gone on."""
+    """Make ``path``, of step ``step``, the newest checkpoint of the folder: later ones belong to an abandoned end."""
     start = folder / f"step-{step:09d}.pt"
     temporary = start.with_suffix(".tmp")
     shutil.copyfile(path, temporary)

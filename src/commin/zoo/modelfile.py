@@ -32,6 +32,14 @@ def read_model(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]
     Raises:
         UserError: no such file, not safetensors, cut short, or of another kind.
     """
+    held, config, tensors = read_any_model(path)
+    if held != kind:
+        raise UserError(f"{path}: holds {held}, not {kind}")
+    return config, tensors
+
+
+def read_any_model(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """Kind, config and tensors of a file of any kind. Raises UserError as `read_model`."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -40,13 +48,13 @@ def read_model(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]
         raise UserError(f"{path}: no such model file") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a safetensors file, or cut short ({error}); pickles are not loaded") from None
-    if metadata.get("kind") != kind:
-        raise UserError(f"{path}: holds {metadata.get('kind', 'an unknown model')}, not {kind}")
+    if "kind" not in metadata:
+        raise UserError(f"{path}: holds an unknown model: no kind in its metadata")
     try:
         config: dict[str, Any] = json.loads(metadata["config"])
     except (KeyError, json.JSONDecodeError):
         raise UserError(f"{path}: has no config in its metadata") from None
-    return config, {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    return metadata["kind"], config, {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
 def load_strict(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

@@ -1,0 +1,77 @@
+"""Fitting a model's fast receiver on a split of a data set: pictures through its own link, then the table's point."""
+
+import torch
+
+from commin.data.imageset import ImageSet, load_pixels
+from commin.errors import UserError
+from commin.home import home
+from commin.images import from_uint8
+from commin.randomness import image_generators
+from commin.receivers.base import Arrival
+from commin.receivers.commin_fast import CommINFast
+from commin.receivers.commin_fit import Examples, fit_fusion, fit_naturalness, fit_start, fit_weights
+from commin.receivers.commin_settings import FastPoint, FastSettings
+from commin.zoo.cards import find_card
+from commin.zoo.load import load
+
+
+class Fitter:
+    """Pictures of a split, and the points that fit them.
+
+    Args:
+        model: a model of the zoo with codec, prior and INNs.
+        images: the data set.
+        split, limit: its pictures to fit on.
+        seed: of all noise.
+        device: where to run.
+    """
+
+    def __init__(self, model: str, images: ImageSet, split: str, limit: int, seed: int, device: torch.device) -> None:
+        card = find_card(model, "codec")
+        if card is None or card.image_size is None:
+            raise UserError(f"--model {model}: no such model of the zoo with an image size")
+        entries = images.split(split, limit)
+        pixels = load_pixels(images, entries, card.image_size, card.crop or "centre", home() / "cache")
+        self.model, self.seed, self.device = model, seed, device
+        self.images = from_uint8(pixels).to(device)
+
+    @torch.no_grad()
+    def fit(
+        self, bcr: str, snr_db: float, settings: FastSettings, method: str, whiten: bool, drop_db: float
+    ) -> FastPoint:
+        """The point of one ρ and SNR.
+
+        Args:
+            bcr: ρ.
+            snr_db: in dB.
+            settings: the walk, and the table whose start and weights hold where nothing is fitted.
+            method: ``fusion`` fits gains, ``weights`` the Bayesian w_t, ``none`` neither.
+            whiten: whether the start is fitted too.
+            drop_db: PSNR in dB that naturalness may cost.
+        """
+        link = load(self.model, bcr, "commin-fast", device=self.device)
+        receiver = link.receiver
+        assert isinstance(receiver, CommINFast)
+        assert receiver.inn is not None
+        plain = load(self.model, bcr, device=self.device)
+        parts = [plain.transmit(part, snr_db, self.seed).estimate for part in self.images.split(64)]
+        estimates = torch.cat(parts)
+        examples = Examples(self.images, estimates, link.bcr, snr_db, self._generators("fit"))
+        snrs = torch.full((len(estimates),), snr_db, device=self.device)
+        chosen = settings.at(link.bcr, snrs[:1])
+        point = FastPoint(bcr=bcr, snr_db=snr_db, start=float(chosen.start), weights=tuple(chosen.weights[0].tolist()))
+        if whiten:
+            point = fit_start(receiver.prior.schedule, examples, point, settings)
+        alone = settings.model_copy(update={"points": (point,)})
+        if method == "fusion":
+            point = fit_fusion(receiver.prior, receiver.inn, examples, alone)
+        elif method == "weights":
+            point = fit_weights(receiver.prior, receiver.inn, examples, alone)
+        fitted = settings.model_copy(update={"points": (point,)})
+        whole = CommINFast(receiver.prior, receiver.inn, fitted, naturalness=1.0)
+        arrival = Arrival(estimates, torch.zeros(len(estimates), 1, dtype=torch.complex64), snrs, link.bcr, link.codec)
+        samples = whole.restore(arrival, self._generators("naturalness"), 1)[:, 0]
+        return point.model_copy(update={"naturalness": fit_naturalness(examples, samples, drop_db)})
+
+    def _generators(self, purpose: str) -> list[torch.Generator]:
+        return image_generators(self.images.cpu(), self.seed, purpose)
