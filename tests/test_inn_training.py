@@ -150,6 +150,9 @@ def test_exported_inn_loads(tmp_path: Path, codec_file: Path) -> None:
     average: nn.Module = run.averages["inn"]
     x, snrs = smooth_images(1), torch.zeros(1)
     assert (loaded(x, snrs)[0] - average(x, snrs)[0]).abs().max() < 1e-3
+    other = recipe(codec_file, {"bcr": "1/12"}) | {"init": str(tmp_path / "model.safetensors")}
+    begun = InnTraining(parse(InnRecipe, other, Path("r")), to_uint8(smooth_images(2)))
+    assert torch.equal(begun.inn(x, snrs)[0], loaded(x, snrs)[0])
 
 
 def test_wrong_recipes_are_named(codec_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

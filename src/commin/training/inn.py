@@ -19,12 +19,13 @@ from commin.codec.files import load_codec
 from commin.errors import UserError
 from commin.images import from_uint8, grid
 from commin.inn.degradation import Degradation, DegradationConfig, misfit
-from commin.inn.files import save_inn
+from commin.inn.files import KIND, save_inn
 from commin.randomness import generator
 from commin.training.codec import VALIDATION_SNRS_DB
 from commin.training.paths import RecipePath
 from commin.training.recipe import Recipe
 from commin.zoo.load import codec_path
+from commin.zoo.modelfile import load_strict, read_model
 
 DRAWS = 16
 """Noise draws of each picture in the estimate of the floor."""
@@ -34,12 +35,14 @@ class InnRecipe(Recipe):
     """Recipe of kind ``inn``.
 
     Attributes:
+        init: an INN's file to start from, of another ρ as well.
         codec: the codec of the link: a file, or a model of the zoo.
         codec_precision: of its arithmetic; the INN's is always float32.
         model: the INN, with its ρ and the SNRs, uniform over their range for each image.
     """
 
     kind: Literal["inn"]
+    init: RecipePath | None = None
     codec: RecipePath
     codec_precision: Literal["float32", "bf16"] = "bf16"
     model: DegradationConfig
@@ -71,6 +74,8 @@ class InnTraining:
         torch.manual_seed(recipe.loop.seed)
         self.recipe, self.validation = recipe, validation
         self.inn = Degradation(recipe.model)
+        if recipe.init is not None:
+            load_strict(self.inn, read_model(Path(recipe.init), KIND)[1], Path(recipe.init))
         self.phases: Mapping[str, nn.Module] = {"inn": self.inn}
         self.codec = load_codec(codec_path(recipe.codec)).requires_grad_(False)
         try:
