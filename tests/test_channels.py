@@ -30,6 +30,13 @@ class Noisy(nn.Module):
         return x + torch.randn_like(x) * 10 ** (-self.snr_db / 20)
 
 
+class Needy(Noisy):
+    """A module that an SNR alone does not make."""
+
+    def __init__(self, coherence_time: int, snr_db: float) -> None:
+        super().__init__(snr_db)
+
+
 PLUGGED = f"{__name__}:Noisy"
 ALL = [*CHANNELS, PLUGGED]
 
@@ -199,3 +206,8 @@ def test_plugged_module_without_snr() -> None:
 def test_unknown_channels_are_one_line(name: str) -> None:
     with pytest.raises(UserError, match="--channel"):
         channel(name)
+
+
+def test_a_module_that_needs_more_than_an_snr_is_named() -> None:
+    with pytest.raises(UserError, match="needs coherence_time"):
+        channel(f"{__name__}:Needy")

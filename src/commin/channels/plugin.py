@@ -45,7 +45,7 @@ def load_channel_class(name: str) -> ModuleChannel:
     """The channel class of ``package.module:Class``.
 
     Raises:
-        UserError: it cannot be imported, or is no ``nn.Module``.
+        UserError: it cannot be imported, is no ``nn.Module``, or cannot be made from an SNR alone.
     """
     module_name, _, class_name = name.partition(":")
     try:
@@ -54,4 +54,9 @@ def load_channel_class(name: str) -> ModuleChannel:
         raise UserError(f"--channel {name}: cannot be imported ({error})") from None
     if not (inspect.isclass(found) and issubclass(found, nn.Module)):
         raise UserError(f"--channel {name}: is not an nn.Module class")
+    parameters = inspect.signature(found).parameters.values()
+    named = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    wanted = [each for each in named if each != "snr_db"]
+    if wanted:
+        raise UserError(f"--channel {name}: needs {', '.join(wanted)}; name a subclass of it that fills these in")
     return ModuleChannel(found)

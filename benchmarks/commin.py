@@ -1,0 +1,189 @@
+"""CommIN taken apart: the INN's misfit, quality over network calls, ablations, the literal algorithm, speed.
+
+usage: python benchmarks/commin.py --data FOLDER|ZIP [--only inn,calls,ablations,literal,speed] [--pictures 96]
+       [--out results/commin.json]
+Pictures are the first of the test split; PSNR and LPIPS-Squeeze are means over them, all on the same received symbols.
+The nine-point comparison on the whole split is ``commin evaluate recipes/sweeps/faces64.yaml``.
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import commin
+from commin.data.imageset import ImageSet, load_pixels
+from commin.home import data_path, home
+from commin.images import from_uint8
+from commin.link import Link
+from commin.metrics.lpips import load_lpips
+from commin.metrics.pixels import psnr
+from commin.receivers.base import Receiver
+from commin.receivers.commin_fast import CommINFast
+from commin.receivers.commin_settings import FastSettings
+from commin.training.inn import InnRecipe, InnTraining
+from commin.training.recipe import parse, read_yaml
+from commin.units import parse_bcr
+from commin.zoo.cards import sha256
+from commin.zoo.load import codec_path
+from commin.zoo.receivers import receiver_files
+
+SNRS_DB = (-5.0, 0.0, 5.0)
+BCR = "1/48"
+CALLS = (1, 2, 4, 8, 12, 20, 50)
+RECIPES = Path(__file__).parent.parent / "recipes"
+Row = dict[str, Any]
+
+
+def fast(bcr: str = BCR) -> CommINFast:
+    receiver = commin.load(bcr=bcr, receiver="commin-fast").receiver
+    assert isinstance(receiver, CommINFast)
+    return receiver
+
+
+def score(receiver: Receiver, images: Tensor, snr_db: float, bcr: str = BCR, seed: int = 0) -> Row:
+    """Mean PSNR and LPIPS of a receiver, those of the estimates, and seconds a picture."""
+    plain = commin.load(bcr=bcr)
+    link, lpips = Link(plain.codec, plain.bcr, plain.channel, receiver), load_lpips()
+    sums, seconds = torch.zeros(4, dtype=torch.float64), 0.0
+    for part in images.split(32):
+        begin = time.perf_counter()
+        result = link.transmit(part, snr_db, seed)
+        seconds += time.perf_counter() - begin
+        with torch.no_grad():
+            figures = [f(r, part).sum() for r in (result.images, result.estimate) for f in (psnr, lpips)]
+        sums += torch.stack(figures).double()
+    own_psnr, own_lpips, psnr_y, lpips_y = (sums / len(images)).tolist()
+    return {
+        "bcr": bcr, "snr_db": snr_db, "psnr_db": round(own_psnr, 3), "lpips": round(own_lpips, 4),
+        "deepjscc_psnr_db": round(psnr_y, 3), "deepjscc_lpips": round(lpips_y, 4),
+        "lpips_ratio": round(own_lpips / lpips_y, 3), "seconds": round(seconds / len(images), 4),
+    }  # fmt: skip
+
+
+def inn_rows(images: Tensor) -> Iterator[Row]:
+    """Misfit, floor, error and excess of the INNs of every ρ, 16 draws a picture."""
+    for bcr in ("1/192", "1/48", "1/12"):
+        path = RECIPES / f"faces64-inn-{bcr.replace('/', '-')}.yaml"
+        training = InnTraining(parse(InnRecipe, read_yaml(path), path), (images * 255).round().byte())
+        inn = fast(bcr).inn
+        assert inn is not None
+        figures, _ = training.validate({"inn": inn})
+        yield {"bcr": bcr, **{name: round(value, 6) for name, value in figures.items()}}
+
+
+def calls_rows(images: Tensor) -> Iterator[Row]:
+    """Quality over the number of network calls."""
+    receiver = fast()
+    for calls in CALLS:
+        changed = receiver.settings.model_copy(update={"steps": calls})
+        for snr in SNRS_DB:
+            yield {"calls": calls, **score(CommINFast(receiver.prior, receiver.inn, changed), images, snr)}
+
+
+def ablation_rows(images: Tensor) -> Iterator[Row]:
+    """The receiver without its parts: naturalness 1 everywhere, so that nothing hides behind the estimate."""
+    receiver = fast()
+    settings, points = receiver.settings, receiver.settings.points
+    bare = {"inn_gains": (), "direct_gains": ()}
+    blind = settings.model_copy(
+        update={"points": tuple(point.model_copy(update={**bare, "weights": (0.0,)}) for point in points)}
+    )
+    one = settings.model_copy(update={"steps": 1})
+    systems: dict[str, tuple[bool, FastSettings]] = {
+        "whole": (True, settings), "without the INN": (False, settings), "one call": (True, one),
+        "prior alone": (True, blind),
+    }  # fmt: skip
+    for name, (with_inn, changed) in systems.items():
+        for snr in SNRS_DB:
+            inn = receiver.inn if with_inn else None
+            yield {"system": name, **score(CommINFast(receiver.prior, inn, changed, 1.0), images, snr)}
+
+
+def literal_rows(images: Tensor) -> Iterator[Row]:
+    """The fast receiver beside the late start and, last as it takes hours, the literal algorithm."""
+    for name in ("commin-fast", "commin-late", "commin"):
+        receiver = commin.load(bcr=BCR, receiver=name).receiver
+        for snr in SNRS_DB:
+            yield {"system": name, "calls": receiver.network_calls, **score(receiver, images[:20], snr)}
+
+
+def speed_rows(images: Tensor) -> Iterator[Row]:
+    """Wall time a picture, one at a time and 64 at a time, the median of five; the U-Net alone against a product."""
+    receiver = fast()
+    for batch, calls in ((1, 8), (1, 20), (64, 8), (64, 20)):
+        changed = CommINFast(receiver.prior, receiver.inn, receiver.settings.model_copy(update={"steps": calls}))
+        plain = commin.load(bcr=BCR)
+        link, some = Link(plain.codec, plain.bcr, plain.channel, changed), images[:batch]
+        seconds = median_seconds(lambda link=link, some=some: link.transmit(some, 0.0))  # type: ignore[misc]
+        yield {"batch": batch, "calls": calls, "seconds": round(seconds, 4), "pictures_per_second": batch / seconds}
+    x, t = images[:32] * 2 - 1, torch.full((32,), 500)
+    a = torch.randn(2048, 2048).bfloat16()
+    with torch.no_grad():
+        peak = 2 * 2048**3 / median_seconds(lambda: a @ a) / 1e9
+        seconds = median_seconds(lambda: receiver.prior.denoise(x, t))
+    flops = unet_gflop(receiver) * 32
+    yield {"unet_gflop_per_s": flops / seconds, "product_gflop_per_s": peak, "share": flops / seconds / peak}
+
+
+def unet_gflop(receiver: CommINFast) -> float:
+    """GFLOP of one denoising of one picture."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        receiver.prior.denoise(torch.zeros(1, 3, 64, 64), torch.zeros(1, dtype=torch.int64))
+    return counter.get_total_flops() / 1e9
+
+
+def median_seconds(run: Any, repeats: int = 5) -> float:
+    run()
+    taken = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - begin)
+    return sorted(taken)[repeats // 2]
+
+
+PARTS = {
+    "inn": inn_rows, "calls": calls_rows, "ablations": ablation_rows, "speed": speed_rows, "literal": literal_rows
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--only", default="inn,calls,ablations,speed")
+    parser.add_argument("--pictures", type=int, default=96)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    source = ImageSet(data_path(options.data))
+    entries = source.split("test", options.pictures)
+    images = from_uint8(load_pixels(source, entries, 64, "celeba", home() / "cache"))
+    kept: dict[str, Any] = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
+    files = {p for b in ("1/192", "1/48", "1/12") for p in receiver_files("commin-fast", "faces64", parse_bcr(b))}
+    about = {
+        "data": source.path.name, "split": "test", "pictures": len(images), "seed": 0, "commin": commin.__version__,
+        "torch": torch.__version__, "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "weights": {path.name: sha256(path) for path in sorted({codec_path("faces64"), *files})},
+    }  # fmt: skip
+    for name in options.only.split(","):
+        kept[name] = {"about": about, "rows": []}
+        for row in PARTS[name](images):
+            kept[name]["rows"].append(row)
+            print(f"{name}: " + ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                                          for key, value in row.items()), flush=True)  # fmt: skip
+            if options.out:
+                temporary = options.out.with_suffix(".tmp")
+                temporary.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+                temporary.replace(options.out)
+
+
+if __name__ == "__main__":
+    main()
