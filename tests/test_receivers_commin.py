@@ -23,11 +23,12 @@ from commin.randomness import generator
 from commin.receivers.base import Arrival
 from commin.receivers.commin import CommIN, CommINConfig, guided_walk, zeta
 from commin.receivers.commin_fast import CommINFast, start
-from commin.receivers.commin_fit import Examples, fit_fusion, fit_start, fit_weights
+from commin.receivers.commin_fit import Examples, fit_doubt, fit_fusion, fit_start, fit_weights
 from commin.receivers.commin_fusion import Bands, fuse, solve_gains
 from commin.receivers.commin_late import CommINLate, CommINLateConfig
 from commin.receivers.commin_rows import Rows
 from commin.receivers.commin_settings import FastPoint, FastSettings
+from commin.receivers.commin_symbol import CommINSymbol, conjugate_gradients, encoder_of, towards_symbols
 from commin.receivers.commin_table import interpolate, interpolate_link, read_settings, write_settings
 from commin.training.prior import PriorConfig, new_prior
 from tests.conftest import smooth_images
@@ -60,7 +61,9 @@ def inn() -> Degradation:
 
 
 def arrival(codec: DeepJSCC, size: int = 16) -> Arrival:
-    return Arrival(smooth_images(3, size), torch.zeros(3, 4, dtype=torch.complex64), SNRS, BCR, codec)
+    return Arrival(
+        smooth_images(3, size), torch.randn(3, 16, dtype=torch.complex64, generator=generator("z")), SNRS, BCR, codec
+    )
 
 
 def row_of(whole: Arrival, row: int) -> Arrival:
@@ -90,6 +93,7 @@ RECEIVERS: dict[str, Make] = {
     "commin-fast": lambda p, i, **more: CommINFast(p, i, FastSettings(steps=5), **more),
     "fast, order 2": lambda p, i, **more: CommINFast(p, i, FastSettings(steps=5, order=2, spacing="logsnr"), **more),
     "fast, fusion": lambda p, i, **more: CommINFast(p, i, fused_settings(), **more),
+    "symbol": lambda p, i, **more: CommINSymbol(p, FastSettings(steps=3, limit=2), **more),
     "fast, no INN": lambda p, i, **more: CommINFast(p, None, FastSettings(steps=3, eta=0, limit=2), **more),
 }
 
@@ -142,7 +146,7 @@ def test_wrong_sizes_and_ratios_are_named(make: Make, prior: Prior, inn: Degrada
     receiver = make(prior, inn)
     with pytest.raises(UserError, match="16×16 pixels, not 32×32"):
         receiver.restore(arrival(codec, 32), generators(0, 1, 2), 1)
-    if receiver.inn is not None:
+    if getattr(receiver, "inn", None) is not None:
         other = Arrival(smooth_images(3, 16), arrival(codec).symbols, SNRS, Fraction(1, 12), codec)
         with pytest.raises(UserError, match="ρ = 1/48, not 1/12"):
             receiver.restore(other, generators(0, 1, 2), 1)
@@ -208,7 +212,7 @@ def test_guidance_reduces_the_norm() -> None:
     prior, link = GaussianPrior(), LinearLink()
     rng = torch.Generator().manual_seed(0)
     y = 0.5 * F.interpolate(torch.randn(2, 3, 4, 4, generator=rng), scale_factor=4)
-    rows = Rows(y, torch.zeros(2), [], lambda: None)
+    rows = Rows(y, torch.zeros(2), torch.empty(2, 0), [], lambda: None)
     begin = torch.randn(y.shape, generator=rng)
     draws = torch.randn(100, *y.shape, generator=rng)
 
@@ -227,7 +231,9 @@ def test_guidance_reduces_the_norm() -> None:
 
 def test_zeta_is_the_papers_at_256_pixels_and_a_quarter_at_64() -> None:
     for size in (256, 64):
-        rows = Rows(torch.zeros(4, 3, size, size), torch.tensor([-20.0, -5.0, 2.5, 5.0]), [], lambda: None)
+        rows = Rows(
+            torch.zeros(4, 3, size, size), torch.tensor([-20.0, -5.0, 2.5, 5.0]), torch.empty(4, 0), [], lambda: None
+        )
         values = zeta(CommINConfig().zeta, rows)
         assert torch.allclose(values.flatten(), torch.tensor([0.3, 0.3, 0.45, 0.5]) * size / 256)
 
@@ -251,6 +257,52 @@ def test_unfinished_pictures_go_on(prior: Prior, inn: Degradation, codec: DeepJS
     assert len(passes) == 5
     assert torch.equal(again, expected)
     assert list(tmp_path.iterdir()) == []
+
+
+# correction by the symbols
+
+
+def test_conjugate_gradients_solve_each_row() -> None:
+    rng = torch.Generator().manual_seed(0)
+    roots = torch.randn(3, 6, 6, generator=rng)
+    matrices, b = roots @ roots.mT + torch.eye(6), torch.randn(3, 6, generator=rng)
+    found = conjugate_gradients(lambda u: (matrices @ u[..., None])[..., 0], b, 6)
+    assert torch.allclose(found, torch.linalg.solve(matrices, b), atol=1e-3)
+
+
+def test_a_linear_encoder_gives_the_posterior_mean() -> None:
+    """x ~ N(x0, r²I), z = Ax + w: x0 + r²Aᵀ(r²AAᵀ + σ²/2·I)⁻¹(z − Ax0)."""
+    rng = torch.Generator().manual_seed(0)
+    a = 0.1 * torch.randn(4, 12, generator=rng)
+    x0, z = 0.2 * torch.randn(2, 3, 2, 2, generator=rng), 0.3 * torch.randn(2, 4, generator=rng)
+    snrs, doubt = torch.tensor([0.0, 5.0]), torch.tensor([0.5, 0.1])
+    symbols = torch.view_as_complex(z.view(2, 2, 2))
+    found = towards_symbols(lambda x: x.flatten(1) @ a.T, x0, symbols, snrs, doubt)
+    for row in range(2):
+        r2, noise = float(doubt[row]), 0.5 * 10 ** (-float(snrs[row]) / 10)
+        inverse = torch.linalg.inv(r2 * a @ a.T + noise * torch.eye(4))
+        expected = x0[row].flatten() + r2 * a.T @ inverse @ (z[row] - a @ x0[row].flatten())
+        assert torch.allclose(found[row].flatten(), expected, atol=1e-4)
+
+
+def test_symbols_pull_a_picture_towards_themselves(codec: DeepJSCC) -> None:
+    x, other, snrs = smooth_images(2, 32) * 2 - 1, smooth_images(2, 32, seed=1) * 2 - 1, torch.full((2,), 20.0)
+    encode = encoder_of(codec, BCR, snrs)
+    with torch.no_grad():
+        symbols = torch.view_as_complex(encode(x).view(2, -1, 2))
+        found = towards_symbols(encode, other, symbols, snrs, torch.full((2,), 1e-3))
+        before, after = ((encode(each) - encode(x)).norm(dim=1) for each in (other, found))
+    assert (after < before).all()
+
+
+def test_fitted_doubt_is_the_distance_to_the_picture(prior: Prior, codec: DeepJSCC) -> None:
+    x, y = smooth_images(4, 16), smooth_images(4, 16, seed=1)
+    with torch.no_grad():
+        symbols = codec.encode(x, torch.zeros(4), BCR)
+    examples = Examples(x, y, BCR, 0.0, generators(*range(4)), symbols)
+    point = fit_doubt(prior, codec, examples, FastSettings(steps=2, limit=3))
+    assert len(point.weights) == 2
+    assert all(0 < doubt < 4 for doubt in point.weights)
 
 
 # the table

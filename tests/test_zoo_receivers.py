@@ -70,9 +70,15 @@ def test_added_parts_are_verified_and_found() -> None:
     assert card("own-inn-1-48").bcr == "1/48"
     assert find("own-prior").is_dir()
     assert "WRONG" not in run("zoo", "verify")
-    assert complete("own", commin.load("own").bcr) == ["deepjscc", "commin-fast", "commin-late", "commin"]
+    assert complete("own", commin.load("own").bcr) == [
+        "deepjscc",
+        "commin-fast",
+        "commin-symbol",
+        "commin-late",
+        "commin",
+    ]
     assert default_receivers("own", "1/48") == ["deepjscc", "commin-fast"]
-    assert default_receivers("own", "1/12") == ["deepjscc"]
+    assert default_receivers("own", "1/12") == ["deepjscc"]  # no INN for that ρ
 
 
 @pytest.mark.usefixtures("own")
@@ -145,5 +151,7 @@ def test_fit_writes_a_table_and_goes_on(photo: Path, tmp_path: Path) -> None:
     settings = read_settings(FastSettings, out)
     assert [point.snr_db for point in settings.points] == [-5, 5]
     assert all(len(point.inn_gains) == 2 and 0 <= point.naturalness <= 1 for point in settings.points)
+    symbol = ("--method", "symbol", "--snr", "0", "-o", tmp_path / "symbol.json")
+    assert run(*options[:-2], *symbol).count("naturalness") == 1
     other = CliRunner().invoke(app, [*map(str, options), "--snr", "0", "--whiten"])
     assert isinstance(other.exception, UserError)

@@ -12,7 +12,9 @@ def fit(
     bcr: Annotated[str, typer.Option(help="ρ, several separated by commas.")] = "1/192,1/48,1/12",
     snr: Annotated[str, typer.Option(help="SNRs in dB, separated by commas.")] = "-5,0,5",
     walk: Annotated[Path | None, typer.Option(help="Steps, η, start and so on, as YAML; else the defaults.")] = None,
-    method: Annotated[str, typer.Option(help="fusion, weights or none (the walk's own table).")] = "fusion",
+    method: Annotated[
+        str, typer.Option(help="fusion, weights or none (the walk's own table); symbol for commin-symbol.")
+    ] = "fusion",
     whiten: Annotated[bool, typer.Option(help="Start noise that makes the estimate's error white.")] = False,
     drop: Annotated[float, typer.Option(help="PSNR in dB that naturalness may cost.")] = 0.9,
     data: Annotated[Path | None, typer.Option(help="Folder or zip; else COMMIN_DATA.")] = None,
@@ -33,8 +35,8 @@ def fit(
     from commin.receivers.commin_table import read_settings, write_settings
     from commin.zoo.fitting import Fitter
 
-    if method not in ("fusion", "weights", "none"):
-        raise UserError(f"--method {method}: choose fusion, weights or none")
+    if method not in ("fusion", "weights", "none", "symbol"):
+        raise UserError(f"--method {method}: choose fusion, weights, none or symbol")
     settings = read_settings(FastSettings, walk) if walk else FastSettings()
     done = read_settings(FastSettings, out).points if out.exists() else ()
     fitter = Fitter(model, ImageSet(data_path(data)), split, limit, seed, torch_device(device))

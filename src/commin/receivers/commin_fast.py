@@ -73,10 +73,15 @@ class CommINFast(nn.Module):
         pictures = restore_rows(
             arrival, generators, samples, self.settings.limit, self.network_calls, restore, self.progress
         )
-        middle = pictures.mean(1, keepdim=True) if samples > 1 else arrival.estimate.unsqueeze(1)
-        table = self.settings.at(arrival.bcr, arrival.snr_db).naturalness
-        share = torch.full_like(table, self.naturalness) if self.naturalness is not None else table
-        return torch.lerp(middle.expand_as(pictures), pictures, share[:, None, None, None, None])
+        return natural(pictures, arrival, self.settings, self.naturalness)
+
+
+def natural(pictures: Tensor, arrival: Arrival, settings: FastSettings, naturalness: float | None) -> Tensor:
+    """(1 − α)·m + α·sample of samples (B, S, 3, H, W); α of the table for None, m as above."""
+    middle = pictures.mean(1, keepdim=True) if pictures.shape[1] > 1 else arrival.estimate.unsqueeze(1)
+    table = settings.at(arrival.bcr, arrival.snr_db).naturalness
+    share = torch.full_like(table, naturalness) if naturalness is not None else table
+    return torch.lerp(middle.expand_as(pictures), pictures, share[:, None, None, None, None])
 
 
 def fast_walk(

@@ -11,6 +11,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from commin.codec.deepjscc import DeepJSCC
 from commin.diffusion.prior import Prior
 from commin.diffusion.schedule import Schedule
 from commin.inn.degradation import Degradation, misfit
@@ -18,6 +19,7 @@ from commin.receivers.commin_fast import fast_walk, replace
 from commin.receivers.commin_fusion import chunked, corrections, fuse, solve_gains
 from commin.receivers.commin_rows import Progress, Rows
 from commin.receivers.commin_settings import FastPoint, FastSettings
+from commin.receivers.commin_symbol import encoder_of, towards_symbols
 from commin.units import db_to_linear
 
 DIGITS = 4
@@ -33,6 +35,7 @@ class Examples:
         bcr: ρ of the link.
         snr_db: its SNR in dB, one for all.
         generators: M of them, as for `CommINFast.restore`.
+        symbols: what arrived, complex64 (M, k); needed by `fit_doubt` alone.
     """
 
     images: Tensor
@@ -40,11 +43,13 @@ class Examples:
     bcr: Fraction
     snr_db: float
     generators: Sequence[torch.Generator]
+    symbols: Tensor | None = None
 
     def rows(self) -> Rows:
         """Them as rows of one restoration."""
         snrs = torch.full((len(self.images),), self.snr_db, device=self.images.device)
-        return Rows(self.estimates * 2 - 1, snrs, self.generators, lambda: None)
+        symbols = torch.empty(len(self.images), 0) if self.symbols is None else self.symbols
+        return Rows(self.estimates * 2 - 1, snrs, symbols, self.generators, lambda: None)
 
 
 @torch.no_grad()
@@ -98,6 +103,25 @@ def fit_weights(prior: Prior, inn: Degradation, examples: Examples, settings: Fa
 
     point = _walk(prior, examples, rows, settings, correct)
     return point.model_copy(update={"weights": tuple(weights)})
+
+
+@torch.no_grad()
+def fit_doubt(prior: Prior, codec: DeepJSCC, examples: Examples, settings: FastSettings) -> FastPoint:
+    """r_t² = E‖x − x0|t‖² per sample in [−1, 1] as weights of `CommINSymbol`, from the first step to the last."""
+    x, rows = examples.images * 2 - 1, examples.rows()
+    doubts: list[float] = []
+
+    def correct(step: int, x0: Tensor) -> Tensor:
+        doubts.append(round(float((x - x0).square().mean()), 6))
+
+        def part(x0: Tensor, symbols: Tensor, snr_db: Tensor) -> Tensor:
+            encode = encoder_of(codec, examples.bcr, snr_db)
+            return towards_symbols(encode, x0, symbols, snr_db, torch.full_like(snr_db, doubts[-1]))
+
+        return chunked(part, settings.limit)(x0, rows.symbols, rows.snr_db)
+
+    point = _walk(prior, examples, rows, settings, correct)
+    return point.model_copy(update={"weights": tuple(doubts)})
 
 
 def fit_start(schedule: Schedule, examples: Examples, point: FastPoint, settings: FastSettings) -> FastPoint:

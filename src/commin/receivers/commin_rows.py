@@ -22,12 +22,14 @@ class Rows:
     Attributes:
         y: the estimates, (R, 3, H, W) in [−1, 1], the prior's range.
         snr_db: (R,).
+        symbols: what arrived, equalised, complex64 (R, k).
         generators: R of them.
         tick: to be called after each call of the network.
     """
 
     y: Tensor
     snr_db: Tensor
+    symbols: Tensor
     generators: Sequence[torch.Generator]
     tick: Callable[[], None]
 
@@ -63,7 +65,7 @@ def restore_rows(
     """
     spread = sample_generators(generators, samples)
     y = (arrival.estimate * 2 - 1).repeat_interleave(samples, dim=0)
-    snr_db = arrival.snr_db.repeat_interleave(samples)
+    snr_db, symbols = (part.repeat_interleave(samples, dim=0) for part in (arrival.snr_db, arrival.symbols))
     total, done = -(-len(y) // limit) * calls, 0
 
     def tick() -> None:
@@ -73,7 +75,7 @@ def restore_rows(
             progress(done, total)
 
     spans = [slice(first, first + limit) for first in range(0, len(y), limit)]
-    parts = [restore(Rows(y[span], snr_db[span], spread[span], tick)) for span in spans]
+    parts = [restore(Rows(y[span], snr_db[span], symbols[span], spread[span], tick)) for span in spans]
     pictures = ((torch.cat(parts) if parts else y) + 1) / 2
     return pictures.clamp(0, 1).view(-1, samples, *y.shape[1:])
 

@@ -9,10 +9,12 @@ from commin.images import from_uint8
 from commin.randomness import image_generators
 from commin.receivers.base import Arrival
 from commin.receivers.commin_fast import CommINFast
-from commin.receivers.commin_fit import Examples, fit_fusion, fit_naturalness, fit_start, fit_weights
+from commin.receivers.commin_fit import Examples, fit_doubt, fit_fusion, fit_naturalness, fit_start, fit_weights
 from commin.receivers.commin_settings import FastPoint, FastSettings
+from commin.receivers.commin_symbol import CommINSymbol
 from commin.zoo.cards import find_card
 from commin.zoo.load import load
+from commin.zoo.receivers import Parts, fast_dtype
 
 
 class Fitter:
@@ -45,31 +47,33 @@ class Fitter:
             bcr: ρ.
             snr_db: in dB.
             settings: the walk, and the table whose start and weights hold where nothing is fitted.
-            method: ``fusion`` fits gains, ``weights`` the Bayesian w_t, ``none`` neither.
+            method: ``fusion`` fits gains, ``weights`` the Bayesian w_t, ``none`` neither; ``symbol``: for commin-symbol.
             whiten: whether the start is fitted too.
             drop_db: PSNR in dB that naturalness may cost.
         """
-        link = load(self.model, bcr, "commin-fast", device=self.device)
-        receiver = link.receiver
-        assert isinstance(receiver, CommINFast)
-        assert receiver.inn is not None
         plain = load(self.model, bcr, device=self.device)
-        parts = [plain.transmit(part, snr_db, self.seed).estimate for part in self.images.split(64)]
-        estimates = torch.cat(parts)
-        examples = Examples(self.images, estimates, link.bcr, snr_db, self._generators("fit"))
+        sent = [plain.transmit(part, snr_db, self.seed) for part in self.images.split(64)]
+        estimates = torch.cat([each.estimate for each in sent])
+        symbols = torch.cat([each.received.symbols for each in sent])
+        examples = Examples(self.images, estimates, plain.bcr, snr_db, self._generators("fit"), symbols)
         snrs = torch.full((len(estimates),), snr_db, device=self.device)
-        chosen = settings.at(link.bcr, snrs[:1])
+        chosen = settings.at(plain.bcr, snrs[:1])
         point = FastPoint(bcr=bcr, snr_db=snr_db, start=float(chosen.start), weights=tuple(chosen.weights[0].tolist()))
+        parts = Parts(self.model, plain.bcr, self.device)
+        prior = parts.prior(fast_dtype(self.device)).to(self.device)
+        inn = None if method == "symbol" else parts.inn().to(self.device)
         if whiten:
-            point = fit_start(receiver.prior.schedule, examples, point, settings)
+            point = fit_start(prior.schedule, examples, point, settings)
         alone = settings.model_copy(update={"points": (point,)})
         if method == "fusion":
-            point = fit_fusion(receiver.prior, receiver.inn, examples, alone)
-        elif method == "weights":
-            point = fit_weights(receiver.prior, receiver.inn, examples, alone)
+            point = fit_fusion(prior, inn, examples, alone)
+        elif method == "symbol":
+            point = fit_doubt(prior, plain.codec, examples, alone)
+        elif method == "weights" and inn is not None:
+            point = fit_weights(prior, inn, examples, alone)
         fitted = settings.model_copy(update={"points": (point,)})
-        whole = CommINFast(receiver.prior, receiver.inn, fitted, naturalness=1.0)
-        arrival = Arrival(estimates, torch.zeros(len(estimates), 1, dtype=torch.complex64), snrs, link.bcr, link.codec)
+        whole = CommINSymbol(prior, fitted, 1.0) if method == "symbol" else CommINFast(prior, inn, fitted, 1.0)
+        arrival = Arrival(estimates, symbols, snrs, plain.bcr, plain.codec)
         samples = whole.restore(arrival, self._generators("naturalness"), 1)[:, 0]
         return point.model_copy(update={"naturalness": fit_naturalness(examples, samples, drop_db)})
 

@@ -93,6 +93,14 @@ def _commin_fast(parts: Parts) -> Receiver:
     return CommINFast(prior, parts.inn(), settings, parts.naturalness, parts.progress)
 
 
+def _commin_symbol(parts: Parts) -> Receiver:
+    from commin.receivers.commin_settings import FastSettings
+    from commin.receivers.commin_symbol import CommINSymbol
+
+    settings = parts.settings("commin-symbol", FastSettings)
+    return CommINSymbol(parts.prior(fast_dtype(parts.device)), settings, parts.naturalness, parts.progress)
+
+
 def _commin_late(parts: Parts) -> Receiver:
     from commin.receivers.commin_late import CommINLate, CommINLateConfig
 
@@ -121,6 +129,7 @@ def _inverse_jscc(parts: Parts) -> Receiver:
 RECEIVERS: Mapping[str, Callable[[Parts], Receiver]] = {
     "deepjscc": _deepjscc,
     "commin-fast": _commin_fast,
+    "commin-symbol": _commin_symbol,
     "commin-late": _commin_late,
     "commin": _commin,
     "inverse-jscc": _inverse_jscc,
@@ -129,16 +138,17 @@ RECEIVERS: Mapping[str, Callable[[Parts], Receiver]] = {
 
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "commin-fast": ("prior", "inn"),
+    "commin-symbol": ("prior",),
     "commin-late": ("prior", "inn"),
     "commin": ("prior", "inn"),
     "inverse-jscc": ("generator",),
 }
 """Kinds of weights that receivers need beside the codec."""
 
-SAMPLERS = ("commin-fast", "commin-late", "commin", "inverse-jscc")
+SAMPLERS = ("commin-fast", "commin-symbol", "commin-late", "commin", "inverse-jscc")
 """Receivers whose pictures are one of many that fit what arrived."""
 
-NATURALNESS = ("commin-fast",)
+NATURALNESS = ("commin-fast", "commin-symbol")
 """Receivers that go between the estimate and a sample."""
 
 
