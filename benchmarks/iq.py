@@ -1,230 +1,126 @@
-"""How well samples become symbols again: ``python benchmarks/iq.py --frames 1000 --json results/iq.json``.
+"""How well samples become pictures again: ``python benchmarks/iq.py`` writes results/iq.json, part by part.
 
-Every frame has a random start between two samples, a frequency offset within ±0.5 % of the symbol rate, a clock 20 ppm
-off and a random phase, and holds 4 pictures of k = 256 (ρ = 1/48 at 64×64). The receiver is told nothing of it. Without
-a codec's weights the payload is CN(0, 1), normalised for each picture.
+Parts that the file already holds at the same settings are left alone; ``--only psnr,fading`` does these anew. Frames
+are those of `iq_frames`: nothing of their offsets is told to the receiver. SNR is Es/N0 at the matched filter's output.
 """
 
 import json
 import os
+import platform
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
+from iq_frames import HEADER, PPM, Row, on_air, payload, through
+from iq_pictures import fading_rows, psnr_rows
+from iq_retrain import retrain_rows
 
+import commin
 from commin.iq.frame import FrameUse, Modem, frame_samples
 from commin.iq.header import Header
-from commin.iq.impairments import Air, Impairments
-from commin.iq.pulse import Complex
+from commin.iq.ofdm import Ofdm
 from commin.iq.receive import Event, Frame, StreamReceiver
-
-HEADER = Header(model=7, half_channels=16, design_snr_db=0, pictures=4, side=4)
-PSNR_PER_DB = 0.4
-"""dB of PSNR for a dB of SNR at ρ = 1/48."""
+from commin.iq.sigmf import RecordingWriter, open_recording
 
 CORRUPTIONS = Path(__file__).parent.parent / "tests" / "test_iq_corrupt.py"
-
-Row = dict[str, Any]
-
-
-@dataclass
-class Sent:
-    """A frame on the air: its samples with noise around, where its first one is, and its payload."""
-
-    samples: Complex
-    start: float
-    payload: Complex
+CORRUPTION_TESTS = 6
+ECHOES = ((0, 1.0), (5, 0.6j), (14, -0.4))
+SMALL = Header(model=7, half_channels=4, design_snr_db=0, pictures=16, side=4)
+POINTS = (("standard", -5, 0.97, 0.8), ("standard", 0, 0.999, 0.5), ("standard", 5, 0.999, 0.35),
+          ("robust", -5, 0.995, 0.8))  # fmt: skip
+"""Profile, SNR in dB, least share read, largest deviation of the SNR estimate in dB."""
 
 
-@dataclass
-class Tally:
-    """What came of frames."""
+@dataclass(frozen=True)
+class Settings:
+    """What the figures depend on."""
 
-    frames: int = 0
-    read: int = 0
-    spurious: int = 0
-    snr_db: list[float] = field(default_factory=list)
-    errors: list[float] = field(default_factory=list)
-    ideal: list[float] = field(default_factory=list)
+    frames: int
+    seed: int
+    data: Path | None
+    model: str
 
 
-def payload(rng: np.random.Generator, header: Header) -> Complex:
-    symbols = rng.standard_normal((header.pictures, header.symbols, 2), np.float32).view(np.complex64)[..., 0]
-    return symbols / np.sqrt(np.mean(np.abs(symbols) ** 2, axis=1, keepdims=True))
-
-
-def on_air(rng: np.random.Generator, modem: Modem, header: Header, changes: Row, sent: Complex | None = None) -> Sent:
-    sps = modem.pulse.sps
-    sent = payload(rng, header) if sent is None else sent
-    samples = frame_samples(header, sent, modem) * np.complex64(np.exp(2j * np.pi * rng.uniform()))
-    before, after = (np.zeros(rng.integers(100, 1000) * sps, np.complex64) for _ in range(2))
-    delay, clock = float(rng.uniform(0, sps)), 20.0 * float(rng.choice([-1, 1]))
-    offset = float(rng.uniform(-0.005, 0.005)) / sps
-    seed = int(rng.integers(2**62))
-    air = Air(Impairments(delay=delay, ppm=clock, frequency=offset, seed=seed, **changes))
-    received = np.concatenate([air.push(np.concatenate([before, samples, after])), air.finish()])
-    return Sent(received, len(before) * (1 + clock * 1e-6) + delay, sent)
-
-
-def effective_noise(sent: Complex, symbols: Complex) -> float:
-    """1/SNR of symbols that should equal those sent up to their scale: 1/ρ² − 1, ρ the real correlation."""
-    correlation = np.vdot(sent, symbols).real / np.linalg.norm(sent) / np.linalg.norm(symbols)
-    return float(1 / correlation**2 - 1)
-
-
-def through(modem: Modem, frames: int, changes: Row, seed: int, header: Header = HEADER) -> Tally:
-    """Send frames, read them, compare. ``changes`` are impairments beside delay and offsets."""
-    rng, tally = np.random.default_rng(seed), Tally(frames=frames)
-    for done in range(0, frames, 50):
-        part = [on_air(rng, modem, header, changes) for _ in range(min(50, frames - done))]
-        receiver, events = StreamReceiver(modem), list[Event]()
-        begins = np.cumsum([0, *(len(sent.samples) for sent in part)])
-        for sent in part:
-            events += receiver.push(sent.samples)
-        events += receiver.finish()
-        starts = np.array([begin + sent.start for begin, sent in zip(begins, part, strict=False)])
-        for event in events:
-            nearest = int(np.abs(starts - event.start).argmin())
-            near = abs(starts[nearest] - event.start) < modem.pulse.sps
-            if not isinstance(event, Frame) or not near or event.header != header:
-                tally.spurious += not near
-                continue
-            tally.read += 1
-            sent_symbols, noise = part[nearest].payload, 10 ** (-changes.get("snr_db", 0.0) / 20)
-            gains = event.gains
-            share = np.abs(gains) ** 2 + 10 ** (-event.snr_db / 10)
-            tally.errors.append(effective_noise(sent_symbols, gains.conj() * event.symbols / share))
-            ideal = sent_symbols + noise * payload(rng, header)
-            tally.ideal.append(effective_noise(sent_symbols, ideal))
-            tally.snr_db.append(event.snr_db)
-    return tally
-
-
-def detection_rows(frames: int, seed: int) -> Iterator[Row]:
-    for profile, snr, least in (
-        ("standard", -5, 0.97),
-        ("standard", 0, 0.999),
-        ("standard", 5, 0.999),
-        ("robust", -5, 0.995),
-    ):
+def detection_rows(settings: Settings) -> Iterator[Row]:
+    """Frames found with their header right, what the symbols lose, and the SNR estimate beside its bound."""
+    for profile, snr, least, widest in POINTS:
         modem = Modem(profile=profile)
-        use, tally = FrameUse.of(HEADER, modem), through(modem, frames, {"snr_db": float(snr)}, seed)
+        use, tally = FrameUse.of(HEADER, modem), through(modem, settings.frames, {"snr_db": float(snr)}, settings.seed)
         known = use.known + use.header + use.waveform
         bound = 4.34 * np.sqrt((1 + 2 / 10 ** (snr / 10)) / known)
         loss = 10 * np.log10(np.mean(tally.errors) / np.mean(tally.ideal))
+        bias, deviation = float(np.mean(tally.snr_db)) - snr, float(np.std(tally.snr_db))
         yield {
-            "row": f"{profile} {snr:+d} dB", "frames": frames, "overhead": round(use.overhead, 4),
-            "read": tally.read / frames, "target": least, "spurious": tally.spurious,
-            "snr_bias_db": round(float(np.mean(tally.snr_db)) - snr, 3),
-            "snr_deviation_db": round(float(np.std(tally.snr_db)), 3), "bound_db": round(float(bound), 3),
-            "loss_db": round(float(loss), 3), "psnr_loss_db": round(float(loss) * PSNR_PER_DB, 3),
+            "row": f"frames read, {profile}, {snr:+d} dB", "frames": settings.frames,
+            "read": tally.read / settings.frames, "target": least, "overhead": round(use.overhead, 4),
+            "spurious": tally.spurious, "symbol_snr_loss_db": round(float(loss), 3),
+        }  # fmt: skip
+        yield {
+            "row": f"SNR estimate, {profile}, {snr:+d} dB", "frames": tally.read, "bias_db": round(bias, 3),
+            "deviation_db": round(deviation, 3), "target": widest, "bound_db": round(float(bound), 3),
+            "over_bound": round(deviation / float(bound), 3),
         }  # fmt: skip
 
 
-def noise_row(frames: int, seed: int) -> Row:
-    rng, receiver, samples = np.random.default_rng(seed), StreamReceiver(Modem()), frames * 100_000
-    events, size = [], 500_000
+def noise_rows(settings: Settings) -> Iterator[Row]:
+    """White noise alone, 100,000 samples for each frame asked: what is taken for a frame, and memory meanwhile."""
+    rng, receiver, samples = np.random.default_rng(settings.seed), StreamReceiver(Modem()), settings.frames * 100_000
+    size, events, resident = 500_000, list[Event](), []
     for _ in range(samples // size):
         events += receiver.push(rng.standard_normal((size, 2), np.float32).view(np.complex64).ravel())
+        resident.append(_resident_mb())
     events += receiver.finish()
-    return {"row": "noise alone", "samples": samples, "false_alarms": len(events), "target": samples * 1e-7}
+    found = sum(isinstance(event, Frame) for event in events)
+    yield {
+        "row": "noise alone", "samples": samples, "false_frames": found, "false_losses": len(events) - found,
+        "target": samples * 1e-7, "memory_growth_mb": _growth(resident),
+    }  # fmt: skip
 
 
-def small_row() -> Row:
-    header = Header(model=7, half_channels=4, design_snr_db=0, pictures=16, side=4)
-    return {"row": "16 pictures of k = 64", "overhead": round(FrameUse.of(header, Modem()).overhead, 4), "target": 0.4}
+def small_rows(settings: Settings) -> Iterator[Row]:
+    """Small pictures share a frame."""
+    overhead = FrameUse.of(SMALL, Modem()).overhead
+    for snr in (-5, 0, 5):
+        tally = through(Modem(), settings.frames, {"snr_db": float(snr)}, settings.seed, SMALL)
+        read = tally.read / settings.frames
+        yield {"row": f"16 pictures of k = 64, {snr:+d} dB", "frames": settings.frames, "read": read,
+               "overhead": round(overhead, 4), "target": 0.4}  # fmt: skip
 
 
-def echo_rows(frames: int, seed: int) -> Iterator[Row]:
-    echoes = ((0, 1.0), (5, 0.6j), (14, -0.4))
-    for waveform in ("single", "ofdm"):
+def echo_rows(settings: Settings) -> Iterator[Row]:
+    """What symbols are worth behind three fixed paths: 3.5 symbols of echo drown a single carrier, not OFDM."""
+    frames = max(settings.frames // 5, 1)
+    modems = {"single": Modem(), "ofdm, LMMSE": Modem(waveform="ofdm"), "ofdm, LS": _least_squares()}
+    for name, modem in modems.items():
         for snr in (0, 5, 10):
-            tally = through(Modem(waveform=waveform), frames, {"snr_db": float(snr), "taps": echoes}, seed)
-            effective = -10 * np.log10(np.mean(tally.errors)) if tally.errors else -np.inf
-            yield {
-                "row": f"3 paths, {waveform}, {snr:+d} dB", "frames": frames, "read": tally.read / frames,
-                "effective_snr_db": round(float(effective), 2),
-            }  # fmt: skip
+            tally = through(modem, frames, {"snr_db": float(snr), "taps": ECHOES}, settings.seed)
+            worth = -10 * np.log10(np.mean(tally.errors)) if tally.errors else -np.inf
+            yield {"row": f"3 paths, {name}, {snr:+d} dB", "frames": frames, "read": tally.read / frames,
+                   "effective_snr_db": round(float(worth), 2)}  # fmt: skip
 
 
-def picture_rows(frames: int, seed: int, data: Path | None, model: str) -> Iterator[Row]:
-    """PSNR of pictures through frames against the ideal link's, both decoded by the codec alone, at ρ = 1/48."""
-    import torch
-
-    from commin.channels.base import Csi, Received
-    from commin.data.imageset import ImageSet, load_pixels
-    from commin.errors import UserError
-    from commin.home import data_path, home
-    from commin.images import from_uint8
-    from commin.metrics.pixels import psnr
-    from commin.randomness import image_generators
-    from commin.zoo.load import load
-
-    try:
-        link, faded, source = (
-            load(model, "1/48"),
-            load(model, "1/48", channel="rayleigh-block"),
-            ImageSet(data_path(data)),
-        )
-    except UserError as error:
-        yield {"row": "pictures", "left_out": str(error)}
-        return
-    side = link.codec.config.image_size
-    pixels = load_pixels(source, source.split("test", 4 * frames), side, "celeba", home() / "cache")
-    pictures = from_uint8(torch.from_numpy(np.ascontiguousarray(pixels)))
-    groups, rng = list(pictures.split(4)), np.random.default_rng(seed)
-    header = Header.of(model, link.bcr, 0, 4, side)
-
-    def through_frame(part: "torch.Tensor", design: float, modem: Modem, changes: Row) -> "torch.Tensor | None":
-        symbols = link.codec.encode(part, torch.full((len(part),), design), link.bcr).numpy()
-        sent = on_air(rng, modem, header, changes | {"snr_db": design}, symbols)
-        receiver = StreamReceiver(modem)
-        events = receiver.push(sent.samples) + receiver.finish()
-        found = [event for event in events if isinstance(event, Frame) and event.header == header]
-        size, generators = (side, side), image_generators(part, seed, "receiver")
-        return link.receive(found[0].received(), size, generators).estimate if found else None
-
-    def blind(part: "torch.Tensor", snr: float) -> "torch.Tensor":
-        sent = faded.transmit(part, snr, seed)
-        received = Received(sent.received.symbols, Csi(torch.full((len(part),), snr)))
-        return faded.receive(received, (side, side), image_generators(part, seed, "receiver")).estimate
-
-    single, ofdm = Modem(), Modem(waveform="ofdm")
-    echoes = {"taps": ((0, 1.0), (9, 0.7), (22, 0.5)), "fading": "block"}
-    with torch.no_grad():
-        for snr in (-5.0, 0.0, 5.0):
-            scores: dict[str, list[float]] = {}
-            for part in groups:
-                got = {
-                    "ideal": link.transmit(part, snr, seed).estimate,
-                    "frames": through_frame(part, snr, single, {}),
-                    "rayleigh": faded.transmit(part, snr, seed).estimate,
-                    "rayleigh_no_csi": blind(part, snr),
-                    "frames_rayleigh": through_frame(part, snr, single, {"fading": "block"}),
-                    "frames_ofdm_3_rayleigh_paths": through_frame(part, snr, ofdm, echoes),
-                }
-                for name, images in got.items():
-                    scores.setdefault(name, []).extend([] if images is None else psnr(images, part).tolist())
-            means = {f"psnr_{name}": round(float(np.mean(values)), 3) for name, values in scores.items()}
-            loss = round(means["psnr_ideal"] - means["psnr_frames"], 3)
-            count = {name: len(values) for name, values in scores.items()}
-            target = {-5.0: 0.3, 0.0: 0.15, 5.0: 0.1}[snr]
-            yield {"row": f"pictures {snr:+g} dB", **means, "psnr_loss_db": loss, "target": target, "pictures": count}
+def _least_squares() -> Modem:
+    modem = Modem(waveform="ofdm")
+    modem.__dict__["carrier"] = Ofdm(estimator="ls")
+    return modem
 
 
-def speed_rows(frames: int, seed: int) -> Iterator[Row]:
-    rng, modem = np.random.default_rng(seed), Modem()
-    one = np.concatenate([frame_samples(HEADER, payload(rng, HEADER), modem) for _ in range(min(frames, 200))])
+def speed_rows(settings: Settings) -> Iterator[Row]:
+    """Samples per second without restoration, of wall time and of processor time."""
+    rng, modem = np.random.default_rng(settings.seed), Modem()
+    count = min(settings.frames, 200)
+    one = np.concatenate([frame_samples(HEADER, payload(rng, HEADER), modem) for _ in range(count)])
     noise = rng.standard_normal((len(one), 2), np.float32).view(np.complex64).ravel()
-    for name, samples in (("back to back", one + np.float32(0.7) * noise), ("noise", noise)):
+    for name, samples in (("frames back to back", one + np.float32(0.7) * noise), ("noise", noise)):
         for threads in (1, 2):
             with ThreadPoolExecutor(threads) as pool:
                 receiver = StreamReceiver(modem, pool if threads > 1 else None)
@@ -234,71 +130,120 @@ def speed_rows(frames: int, seed: int) -> Iterator[Row]:
                     receiver.push(samples[start : start + (1 << 18)])
                 receiver.finish()
                 wall, busy = time.perf_counter() - begin, time.process_time() - cpu
-            rate = {
+            yield {
+                "row": f"speed, {name}, {threads} threads", "samples": len(samples),
                 "msamples_per_s": round(len(samples) / wall / 1e6, 2),
-                "per_cpu_s": round(len(samples) / busy / 1e6, 2),
-            }
-            yield {"row": f"speed, {name}, {threads} threads", "samples": len(samples), **rate, "target": 2.0}
+                "msamples_per_cpu_s": round(len(samples) / busy / 1e6, 2), "target": 2.0,
+                "load": round(os.getloadavg()[0], 1),
+            }  # fmt: skip
 
 
-def memory_row(frames: int, seed: int) -> Row:
-    """Read a file of ``frames`` MB, frames and noise in turn."""
-    import resource
-
-    from commin.iq.sigmf import RecordingWriter, open_recording
-
-    rng, modem = np.random.default_rng(seed), Modem()
+def memory_rows(settings: Settings) -> Iterator[Row]:
+    """Read a file of one MB for each frame asked, frames and noise in turn."""
+    rng, modem = np.random.default_rng(settings.seed), Modem()
     with TemporaryDirectory() as folder:
         path, part = Path(folder) / "long.sigmf-meta", on_air(rng, modem, HEADER, {"snr_db": 5.0}).samples
         with RecordingWriter(path, 1e6, modem) as writer:
-            while writer.samples * 8 < frames * 1_000_000:
+            while writer.samples * 8 < settings.frames * 1_000_000:
                 writer.write(part)
-        receiver, found, first = StreamReceiver(modem), 0, 0
-        for number, block in enumerate(open_recording(path).blocks()):
+        receiver, found, resident = StreamReceiver(modem), 0, []
+        for block in open_recording(path).blocks():
             found += sum(isinstance(event, Frame) for event in receiver.push(block))
-            first = first or (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if number == 8 else 0)
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - (first or 0) if first else 0
-    return {"row": "memory", "megabytes": frames, "frames_read": found, "growth_mb": round(grown / 1024, 1)}
+            resident.append(_resident_mb())
+    yield {"row": "memory", "megabytes": settings.frames, "frames_read": found, "growth_mb": _growth(resident)}
 
 
-def corruption_row(count: int) -> Row:
-    """Damage recordings in ``count`` ways by hypothesis: the tests of that, with more examples."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", str(CORRUPTIONS)]
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def _growth(resident: list[float]) -> float:
+    """How much more memory was held at any time than at the most in the first tenth."""
+    early = max(1, len(resident) // 10)
+    return round(max(resident) - max(resident[:early]), 1)
+
+
+def corruption_rows(settings: Settings) -> Iterator[Row]:
+    """Damage recordings in ten ways for each frame asked, by hypothesis: the tests of that, with more examples."""
+    count = 10 * settings.frames
+    command = [sys.executable, "-m", "pytest", "-q", str(CORRUPTIONS)]
+    changed = os.environ | {"COMMIN_CORRUPTIONS": str(-(-count // CORRUPTION_TESTS))}
     begin = time.perf_counter()
-    done = subprocess.run(command, env=os.environ | {"COMMIN_CORRUPTIONS": str(-(-count // 6))}, capture_output=True)
+    done = subprocess.run(command, env=changed, capture_output=True, text=True, check=False)
     seconds = round(time.perf_counter() - begin, 1)
-    return {"row": "corrupted recordings", "count": count, "no_traceback": done.returncode == 0, "seconds": seconds}
+    yield {"row": "corrupted recordings", "count": count, "no_traceback": done.returncode == 0, "seconds": seconds}
+    if done.returncode:
+        print(done.stdout[-2000:])
+
+
+PARTS: dict[str, Callable[[Settings], Iterator[Row]]] = {
+    "detection": detection_rows,
+    "noise": noise_rows,
+    "small": small_rows,
+    "psnr": lambda s: psnr_rows(s.frames, s.seed, s.data, s.model),
+    "fading": lambda s: fading_rows(s.frames, s.seed, s.data, s.model),
+    "retrain": lambda s: retrain_rows(s.frames, s.seed, s.data, s.model),
+    "echo": echo_rows,
+    "speed": speed_rows,
+    "memory": memory_rows,
+    "corruption": corruption_rows,
+}
 
 
 def main(
     frames: Annotated[int, typer.Option(help="Frames for each point; everything else scales with it.")] = 1000,
-    only: Annotated[
-        str, typer.Option(help="Parts, by commas.")
-    ] = "detection,noise,small,echo,pictures,speed,memory,corruption",
+    only: Annotated[str, typer.Option(help=f"Parts to do anew, by commas: {', '.join(PARTS)}.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
-    data: Annotated[Path | None, typer.Option(help="Faces for the PSNR rows; else COMMIN_DATA, else left out.")] = None,
-    model: Annotated[str, typer.Option(help="A model of the zoo, for the PSNR rows.")] = "faces64",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows there.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Faces for psnr and fading; else COMMIN_DATA, else left out.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A model of the zoo, for psnr and fading.")] = "faces64",
+    out: Annotated[Path, typer.Option(help="The file of results.")] = Path("results/iq.json"),
+    table: Annotated[bool, typer.Option("--table", help="Measure nothing; print the file as Markdown.")] = False,
 ) -> None:
     """Measure, print, and write as JSON."""
-    parts = {
-        "detection": lambda: detection_rows(frames, seed),
-        "noise": lambda: iter([noise_row(frames, seed)]),
-        "small": lambda: iter([small_row()]),
-        "echo": lambda: echo_rows(max(frames // 5, 1), seed),
-        "pictures": lambda: picture_rows(frames, seed, data, model),
-        "speed": lambda: speed_rows(frames, seed),
-        "memory": lambda: iter([memory_row(frames, seed)]),
-        "corruption": lambda: iter([corruption_row(10 * frames)]),
-    }
-    rows = []
-    for part in only.split(","):
-        for row in parts[part]():
+    settings = Settings(frames, seed, data, model)
+    held = json.loads(out.read_text()) if out.exists() else {}
+    if table:
+        return print_table(held)
+    chosen = only.split(",") if only else list(PARTS)
+    if unknown := set(chosen) - set(PARTS):
+        raise typer.BadParameter(f"--only: no part {', '.join(sorted(unknown))}")
+    for part in chosen:
+        asked = {"frames": frames, "seed": seed}
+        if not only and held.get(part, {}).items() >= (asked | {"complete": True}).items():
+            print(f"{part}: done already")
+            continue
+        about = asked | {"commin": commin.__version__, "numpy": np.__version__, "machine": _machine(), "ppm": PPM}
+        rows: list[Row] = []
+        for row in PARTS[part](settings):
             rows.append(row)
             print("  ".join(f"{key} {value}" for key, value in row.items()).removeprefix("row "), flush=True)
-    if json_file:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps({"frames": frames, "seed": seed, "rows": rows}, indent=1) + "\n")
+            _save(out, held | {part: about | {"complete": False, "rows": rows}})
+        held[part] = about | {"complete": True, "rows": rows}
+        _save(out, held)
+
+
+def _save(out: Path, held: dict[str, Row]) -> None:
+    ordered = {name: held[name] for name in PARTS if name in held}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.tmp")
+    temporary.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
+    temporary.replace(out)
+
+
+def print_table(held: dict[str, Row]) -> None:
+    """The file of results as Markdown."""
+    print("| | measured | target |\n|---|---|---|")
+    hidden = ("row", "target", "weights", "commin", "pictures", "load")
+    for row in (row for part in held.values() for row in part["rows"]):
+        measured = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in row.items() if key not in hidden)
+        print(f"| {row['row']} | {measured} | {row.get('target', '')} |")
+
+
+def _machine() -> str:
+    return f"{platform.machine()}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

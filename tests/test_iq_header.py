@@ -61,6 +61,18 @@ def test_minimum_distance() -> None:
     assert min(weights) == 24
 
 
+def test_code_is_that_of_sionna() -> None:
+    """Its encoder, fed a word twice, is at the word's end in the state it began in: the second half is tail-biting."""
+    torch, conv = pytest.importorskip("torch"), pytest.importorskip("sionna.phy.fec.conv")
+    from commin.iq.header import GENERATORS, _generator_matrix
+
+    encoder = conv.ConvEncoder(gen_poly=tuple(f"{generator:09b}"[::-1] for generator in GENERATORS), device="cpu")
+    words = np.random.default_rng(0).integers(0, 2, (20, HEADER_BITS))
+    twice = encoder(torch.tensor(np.concatenate([words, words], axis=1), dtype=torch.float32)).numpy()
+    theirs = twice.reshape(20, 2 * HEADER_BITS, 4)[:, HEADER_BITS:].transpose(0, 2, 1).reshape(20, -1)
+    assert np.array_equal(words @ _generator_matrix().astype(int) % 2, theirs)
+
+
 def test_noise_at_minus_5_db() -> None:
     rng = np.random.default_rng(1)
     header = Header(200, 16, 0, 4, 4)

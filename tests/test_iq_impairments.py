@@ -27,7 +27,12 @@ def test_nothing_changes_nothing() -> None:
     assert np.abs(got[1000:]).max(initial=0) < 1e-6
 
 
-@pytest.mark.parametrize("impairments", [ALL, Impairments(0.0, fading="block", seed=3), Impairments(delay=5000.5)])
+BETWEEN = Impairments(3.0, 7.3, 1e-3, 20.0, 0.0, "fast", 1e-4, ((0.4, 1), (9.7, 0.5j)), 5, 2.0)
+
+
+@pytest.mark.parametrize(
+    "impairments", [ALL, BETWEEN, Impairments(0.0, fading="block", seed=3), Impairments(delay=5000.5)]
+)
 def test_cuts_do_not_matter(impairments: Impairments) -> None:
     sent = tone(20_000)
     whole, parts = through(impairments, sent, 1, (3000, 9000)), through(impairments, sent, 37, (3000, 9000))
@@ -74,6 +79,26 @@ def test_taps_are_a_filter_of_unit_power() -> None:
     assert parse_taps("0:0,3:-6:90")[1] == (3, pytest.approx(10**-0.3 * 1j))
 
 
+def test_paths_between_samples() -> None:
+    got = through(Impairments(taps=((0.3, 0.6), (7.75, 0.8j))), tone(3000, 0.05))[100:2900]
+    waves = (np.exp(2j * np.pi * 0.05 * (np.arange(100, 2900) - delay)) for delay in (0.3, 7.75))
+    assert np.allclose(got, np.array([0.6, 0.8j]) @ np.stack(list(waves)), atol=2e-3)
+    assert parse_taps("0:0,1.5:-3")[1][0] == 1.5
+
+
+def test_line_of_sight() -> None:
+    """Its power is K times that of the rest, only in the first path, and its Doppler shift is 0.7 of the largest."""
+    frames = tuple(range(0, 400_000, 1000))
+    for factor in (0.0, 4.0):
+        taken = Impairments(fading="block", seed=2, k_factor=factor, taps=((0, 1.0),))
+        gains = through(taken, np.ones(400_000, np.complex64), 1, frames)[500:400_000:1000]
+        assert np.mean(np.abs(gains) ** 2) == pytest.approx(1, abs=0.15)
+        assert abs(np.mean(gains)) ** 2 == pytest.approx(factor / (1 + factor), abs=0.1)
+    fast = Impairments(fading="fast", doppler=1e-3, k_factor=1e6)
+    got = through(fast, np.ones(3000, np.complex64))[100:2900]
+    assert np.allclose(got, np.exp(2j * np.pi * 0.7e-3 * np.arange(100, 2900)), atol=1e-2)
+
+
 def test_block_fading_changes_with_frames() -> None:
     frames = tuple(range(0, 400_000, 1000))
     gains = through(Impairments(fading="block", seed=2), np.ones(400_000, np.complex64), 1, frames)
@@ -95,14 +120,15 @@ def test_fast_fading_follows_clarke() -> None:
 @pytest.mark.parametrize(
     "bad",
     [{"snr_db": float("nan")}, {"delay": -1.0}, {"frequency": 0.6}, {"ppm": 5000.0}, {"phase_noise": -1.0},
-     {"fading": "other"}, {"taps": ()}, {"taps": ((0, 0.0),)}, {"taps": ((-1, 1.0),)}],
+     {"fading": "other"}, {"taps": ()}, {"taps": ((0, 0.0),)}, {"taps": ((-1, 1.0),)},
+     {"k_factor": -1.0}, {"taps": ((float("nan"), 1.0),)}],
 )  # fmt: skip
 def test_bad_impairments(bad: dict[str, object]) -> None:
     with pytest.raises(UserError):
         Impairments(**bad)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("text", ["", "0", "a:b", "0:0,1", "0.5:0"])
+@pytest.mark.parametrize("text", ["", "0", "a:b", "0:0,1", "0:x"])
 def test_bad_taps(text: str) -> None:
     with pytest.raises(UserError):
         parse_taps(text)

@@ -64,8 +64,9 @@ def test_raw(tmp_path: Path, name: str) -> None:
     write(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert np.allclose(next(open_recording(tmp_path / name, 1e6).blocks()), samples(), atol=5e-5)
-    with pytest.raises(UserError, match="--sample-rate"):
-        open_recording(tmp_path / name)
+    for rate in (None, 0.0, -1.0, float("nan")):
+        with pytest.raises(UserError, match="--sample-rate"):
+            open_recording(tmp_path / name, rate)
 
 
 def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -82,6 +83,16 @@ def test_clipping_is_counted(tmp_path: Path) -> None:
     recording = open_recording(tmp_path / "a")
     list(recording.blocks())
     assert "full scale" in recording.complaints[0]
+
+
+@pytest.mark.parametrize(("level", "told"), [(1.0, True), (3.0, False)])
+def test_clipped_floats_are_told(tmp_path: Path, level: float, told: bool) -> None:
+    """Values that stop at ±1 are clipped, larger ones are another scale."""
+    parts = np.random.default_rng(1).standard_normal(20_000).astype(np.float32).clip(-level, level)
+    parts.tofile(tmp_path / "a.cf32")
+    recording = open_recording(tmp_path / "a.cf32", 1e6)
+    list(recording.blocks())
+    assert [("full scale" in line) for line in recording.complaints] == [True] * told
 
 
 def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
@@ -114,6 +125,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]
         (edit(lambda c: c["global"].update({"commin:samples_per_symbol": "4"})), "not numbers"),
         (edit(lambda c: c["global"].update({"commin:profile": "x"})), "profile x"),
         (edit(lambda c: c.update(annotations=[{"core:sample_start": "1"}])), "annotations are not"),
+        (edit(lambda c: c.update(annotations=[{"core:sample_start": 10**30}])), "annotations are not"),
         (edit(lambda c: c.update(captures=3)), "captures are not"),
         (edit(lambda c: c["captures"][0].update({"core:header_bytes": 8})), "headers inside"),
     ],

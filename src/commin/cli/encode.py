@@ -22,7 +22,7 @@ def encode(
     bcr: Annotated[str, typer.Option(help="Bandwidth compression ratio ρ = k/n of the payload.")] = "1/48",
     design_snr: Annotated[int, typer.Option(help="SNR in whole dB that the transmitter assumes.")] = 0,
     model: Annotated[str, typer.Option(help="A model of the zoo or a codec file.")] = "faces64",
-    crop: Annotated[str, typer.Option(help="centre, top, celeba, stretch or L,T,R,B in pixels.")] = "centre",
+    crop: Annotated[str, typer.Option(help="centre, face, top, celeba, stretch or L,T,R,B in pixels.")] = "centre",
     per_frame: Annotated[int, typer.Option(help="Pictures that share a frame; 0 for as many as fit, 16 at most.")] = 0,
     gap: Annotated[int, typer.Option(help="Symbols of silence before, between and after frames.")] = 64,
     clip: Annotated[float | None, typer.Option(help="Cut peaks to this many dB above the mean power.")] = None,
@@ -84,13 +84,14 @@ def encode(
 
 
 def _framed(photo: Path, crop: str, side: int) -> "Tensor":
+    from commin.cli.options import photo_box
     from commin.errors import UserError
-    from commin.images import crop_box, frame, open_photo, to_tensor
+    from commin.images import frame, open_photo, to_tensor
 
     if crop == "none":
         raise UserError("--crop none: frames carry square pictures of the model's size; choose another crop")
     picture = open_photo(photo)
-    return to_tensor(frame(picture, crop_box(*picture.size, crop), (side, side)))
+    return to_tensor(frame(picture, photo_box(picture, crop), (side, side)))
 
 
 def _symbols(link: "Link", images: "Tensor", header: "Header") -> "Complex":

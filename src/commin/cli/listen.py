@@ -1,5 +1,6 @@
 """``commin listen --zmq ADDRESS -o DIR``: decode frames from a ZeroMQ stream of samples as they come."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -39,10 +40,11 @@ def listen(
     samples = 0
     with PictureWriter(folder, modem, sample_rate, model, receiver, device, seed) as writer:
         stream = StreamReceiver(modem, chunk=1 << 16)
-        for block in zmq_blocks(zmq, quiet or None):
-            samples += len(block)
-            for event in stream.push(block):
-                print(writer.take(event), flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            for block in zmq_blocks(zmq, quiet or None):
+                samples += len(block)
+                for event in stream.push(block):
+                    print(writer.take(event), flush=True)
         for event in stream.finish():
             print(writer.take(event), flush=True)
     print(f"{writer.pictures} pictures of {writer.frames} frames in {folder}; {writer.losses} lost; {samples} samples")

@@ -23,6 +23,9 @@ from commin.iq.pulse import Complex, Pulse
 BYTES = {"cf32_le": 8, "ci16_le": 4}
 RAW = {".cf32": "cf32_le", ".cfile": "cf32_le", ".ci16": "ci16_le"}
 FULL_SCALE = 32767
+CLIPPED = 1e-3
+"""Share of cf32 values at ±1 from which on they are clipped; those of ci16 at full scale are, however few."""
+
 VERSION = "1.2.0"
 
 
@@ -54,7 +57,9 @@ class Recording:
 
     def blocks(self, size: int = 1 << 18, start: int = 0, stop: int | None = None) -> Iterator[Complex]:
         """Samples start … stop − 1 as complex64 blocks of at most ``size``; ci16 is scaled to ±1."""
-        left, clipped = min(self.samples, self.samples if stop is None else stop) - start, 0
+        start = min(start, self.samples)
+        wanted = min(self.samples, self.samples if stop is None else stop) - start
+        left, clipped = wanted, 0
         try:
             with self.data.open("rb") as file:
                 file.seek(start * BYTES[self.datatype])
@@ -63,15 +68,15 @@ class Recording:
                     if not len(block):
                         break
                     left -= len(block)
-                    if self.datatype == "ci16_le":
-                        parts = block.view(np.float32)
-                        clipped += int(np.count_nonzero(np.abs(parts) >= FULL_SCALE / (FULL_SCALE + 1)))
+                    sizes = np.abs(block.view(np.float32))
+                    full = (sizes >= FULL_SCALE / (FULL_SCALE + 1)) & (sizes <= (FULL_SCALE + 1) / FULL_SCALE)
+                    clipped += int(np.count_nonzero(full))
                     yield block
         except OSError as error:
             raise UserError(f"{self.data}: cannot be read ({error.strerror})") from None
         if left > 0:
             self.complaints.append(f"{self.data}: was cut short by {left} samples while it was read")
-        if clipped:
+        if clipped > (0 if self.datatype == "ci16_le" else CLIPPED * 2 * wanted):
             self.complaints.append(f"{self.data}: {clipped} values are at full scale: clipped, or nearly so")
 
     def _decode(self, content: bytes) -> Complex:
@@ -87,6 +92,8 @@ def open_recording(path: Path, sample_rate: float | None = None) -> Recording:
     Raises:
         UserError: missing, empty or of a kind that is not taken; the line says which.
     """
+    if sample_rate is not None and not _positive(sample_rate):
+        raise UserError(f"--sample-rate {sample_rate:g}: must be above 0, at most 1e12")
     if path.suffix in RAW:
         if sample_rate is None:
             raise UserError(f"{path}: a raw file says no sample rate: give --sample-rate")
@@ -166,7 +173,7 @@ def _starts(entry: Any) -> bool:
     if not isinstance(entry, dict):
         return False
     numbers = (entry.get("core:sample_start"), entry.get("core:sample_count", 0))
-    return all(type(number) is int and number >= 0 for number in numbers)
+    return all(type(number) is int and 0 <= number < 1 << 62 for number in numbers)
 
 
 def _modem(about: dict[str, Any], meta: Path) -> Modem | None:

@@ -15,7 +15,7 @@ def zmq_blocks(address: str, quiet: float | None = None) -> Iterator[Complex]:
 
     Args:
         address: for example ``tcp://127.0.0.1:5555``.
-        quiet: end after so many seconds without a message; None to wait for ever. Ctrl-C ends it as well.
+        quiet: end after so many seconds without a message; None to wait for ever.
 
     Raises:
         UserError: pyzmq is not installed, or the address is none.
@@ -38,7 +38,5 @@ def zmq_blocks(address: str, quiet: float | None = None) -> Iterator[Complex]:
                 yield np.frombuffer(content[:whole], "<c8").astype(np.complex64, copy=False)
     except zmq.ZMQError as error:
         raise UserError(f"--zmq {address}: {error}") from None
-    except KeyboardInterrupt:
-        return
     finally:
         socket.close(linger=0)
