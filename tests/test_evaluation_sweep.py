@@ -212,3 +212,17 @@ def test_ray_that_is_not_there(sweep: Sweep, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"commin\[cluster\]"):
         run_sweep(sweep(), tmp_path, "ray")
+
+
+def test_systems_without_a_codec_need_no_weights_and_count_what_is_lost(sweep: Sweep, tmp_path: Path) -> None:
+    spec = sweep(systems=["deepjscc", "separation-capacity"], bcr=["1/192", "1/3"], snr_db=5, limit=2)
+    skipped = run_sweep(spec, tmp_path)
+    assert list(skipped) == ["this codec has no ρ = 1/3; it has 1/192, 1/48, 1/12"]
+    rows = {(row.system, row.place.bcr): row for row in summarise(read_results(tmp_path))}
+    assert rows.keys() == {("deepjscc", "1/192"), ("separation-capacity", "1/192"), ("separation-capacity", "1/3")}
+    assert rows["separation-capacity", "1/3"].k == 4096
+    assert rows["separation-capacity", "1/192"].lost == 1
+    assert rows["separation-capacity", "1/3"].lost == rows["deepjscc", "1/192"].lost == 0
+    notes = {record["note"] for record in records(tmp_path).values() if record["system"] != "deepjscc"}
+    assert "nothing fits" in notes
+    assert any("bytes" in note for note in notes)

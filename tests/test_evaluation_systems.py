@@ -42,7 +42,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def fit(codec_file: Path, faces: Path, tmp_path: Path) -> Fit:
     train = TrainSplit(ImageSet(faces), 64, "none", tmp_path)
-    return Fit(load(str(codec_file), "1/48"), POINT, 256, train, {"codec": "0"})
+    return Fit(lambda: load(str(codec_file), "1/48"), POINT, 256, train, {"codec": "0"})
 
 
 def arrival(fit: Fit, images: Tensor) -> Arrival:
@@ -79,7 +79,7 @@ def test_retrieval_finds_a_train_picture_by_its_estimate(fit: Fit) -> None:
     assert len(list(fit.train.cache.glob("retrieval-*.npy"))) == 1
     Retrieval(fit)
     with pytest.raises(UserError, match=r"settings.retrieval.beta.*the keys are alpha, pool"):
-        Retrieval(Fit(fit.link, POINT, 256, fit.train, {}, {"beta": 1.0}))
+        Retrieval(Fit(fit.find_link, POINT, 256, fit.train, {}, {"beta": 1.0}))
 
 
 @pytest.mark.parametrize("name", ["awgn", "rayleigh-block"])

@@ -52,7 +52,7 @@ def evaluate(
             print("stopped; the same command goes on", file=sys.stderr)
             raise typer.Exit(130) from None
     if any(folder.glob("records*.jsonl")):
-        rows = summarise(read_results(folder), read_distances(folder))
+        rows = summarise(read_results(folder), read_distances(folder), read_distances(folder, "fid"))
         write_csv(rows, folder / "table.csv")
         print(as_text(rows))
         print(f"records: {folder}, table: {folder / 'table.csv'}")

@@ -1,7 +1,7 @@
 """One task of a sweep: pictures sent once over the link at one point, then every system on what arrived."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -11,14 +11,15 @@ from torch import Tensor
 
 import commin
 from commin.channels import channel as make_channel
-from commin.channels.base import Channel, Received
 from commin.codec.files import load_codec
 from commin.data.imageset import Entry, ImageSet, load_pixels, split_hash
 from commin.errors import UserError
 from commin.evaluation.config import SweepConfig
 from commin.evaluation.features import try_backbone
+from commin.evaluation.fid import load_inception
 from commin.evaluation.records import WHOLE_SET, Record
 from commin.evaluation.systems import SYSTEMS, Fit, Line, Point, Scheme, System, TrainSplit, group, make_system
+from commin.evaluation.tap import Tap
 from commin.home import home
 from commin.images import from_uint8
 from commin.link import Link, Transmission
@@ -43,12 +44,13 @@ class Task:
 
 @dataclass
 class Outcome:
-    """What one system made of a task: records, kept features (B, C) of ``digests``, and what failed, by reason."""
+    """What one system made of a task: records, features (B, C) of ``digests`` to be kept, what failed, by reason."""
 
     system: str
     point: Point
     records: list[Record] = field(default_factory=list)
     features: Tensor | None = None
+    inception: Tensor | None = None
     digests: list[str] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
 
@@ -79,27 +81,6 @@ class _Chunk:
     unreadable: dict[str, int]
 
 
-class _Tap:
-    """A channel and receiver in one: sends over the real channel, keeps what arrived and how long decoding took."""
-
-    name, network_calls = "tap", 0
-    arrival: Arrival
-    seconds: float
-
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
-
-    def __call__(self, symbols: Tensor, snr_db: Tensor, generators: Sequence[torch.Generator]) -> Received:
-        received = self.channel(symbols, snr_db, generators)
-        self._begin = time.perf_counter()
-        return received
-
-    def restore(self, arrival: Arrival, generators: Sequence[torch.Generator], samples: int) -> Tensor:
-        self.seconds = time.perf_counter() - self._begin
-        self.arrival = arrival
-        return arrival.estimate.unsqueeze(1)
-
-
 class Bench:
     """Models, pictures and systems of a sweep, each made when first needed."""
 
@@ -115,6 +96,7 @@ class Bench:
         self.crop = self.config.crop or (card.crop if card and card.crop else "centre")
         self.train = TrainSplit(self.source, self.size, self.crop, home() / "cache")
         self.backbone = try_backbone(self.device)
+        self.inception = load_inception(self.device) if self.config.fid else None
         self._links: dict[tuple[str, str], Link] = {}
         self._systems: dict[tuple[object, ...], System | UserError] = {}
         self._hashes: dict[str, str] = {}
@@ -125,7 +107,7 @@ class Bench:
         """The link at a point, its channel and receiver a tap. Raises UserError if there are no weights for ρ."""
         key = (point.bcr, point.channel)
         if key not in self._links:
-            tap = _Tap(make_channel(point.channel))
+            tap = Tap(make_channel(point.channel))
             ratio = parse_bcr(point.bcr)
             codec = load(self.config.model, ratio, device=self.device).codec
             self._links[key] = Link(codec, ratio, tap, tap, self.config.equalizer)
@@ -137,7 +119,7 @@ class Bench:
         if key not in self._systems:
             try:
                 settings = self.config.settings.get(name, {})
-                fit = Fit(self.link(point), point, self.symbols(point), self.train, self.weights, settings)
+                fit = Fit(lambda: self.link(point), point, self.symbols(point), self.train, self.weights, settings)
                 self._systems[key] = make_system(name, self.config.model, fit)
             except UserError as error:
                 self._systems[key] = error
@@ -174,12 +156,15 @@ class Bench:
         if not chunk.entries:
             return
         point, images = task.point, chunk.images
+        lost: Tensor | None = None
+        notes: tuple[str, ...] = ()
         begin = time.perf_counter()
         if isinstance(system, Scheme):
             channel = make_channel(point.channel)
             generators = image_generators(images, point.seed, "channel")
             sent = system.send(images, channel, point, generators, self.config.equalizer)
             restored, measured, seconds = sent.images, sent.measured_snr_db, 0.0
+            lost, notes = sent.lost, sent.notes
         else:
             arrived = self.transmission(task)
             begin = time.perf_counter()
@@ -195,9 +180,12 @@ class Bench:
                     outcome.system, system, point, image=entry.file, digest=chunk.digests[index],
                     identity=entry.identity or entry.file, n=images[index].numel(), seconds=round(seconds, 5),
                     network_calls=calls, measured_snr_db=round(float(measured[index]), 4),
+                    lost=lost is not None and bool(lost[index]), note=notes[index] if notes else "",
                     **{name: values[index] for name, values in columns.items()},
                 )
             )  # fmt: skip
+        if self.inception is not None:
+            outcome.inception, outcome.digests = self.inception(restored), chunk.digests
         if self.backbone is not None:
             outcome.features = self.backbone.pooled(restored.to(self.device)).cpu()
             outcome.digests = chunk.digests
@@ -220,7 +208,7 @@ class Bench:
         """What arrives, the same for every system of a point and chunk."""
         if self._sent is None or self._sent[:2] != (task.point, task.pictures):
             point, link = task.point, self.link(task.point)
-            tap = cast("_Tap", link.receiver)
+            tap = cast("Tap", link.receiver)
             images = self.chunk(task.pictures).images
             sent = link.transmit(images, point.snr_db, point.seed, point.design_snr_db, point.told_snr_db)
             self._sent = (point, task.pictures, _Arrived(sent, tap.arrival, tap.seconds))
@@ -250,8 +238,10 @@ class Bench:
         network_calls: int,
         ssim: float | None = None,
         lpips: float | None = None,
+        lost: bool = False,
+        note: str = "",
     ) -> Record:
-        settings = self.config.settings.get(name, {})
+        settings = [f"{key}={value:g}" for key, value in self.config.settings.get(name, {}).items()]
         return Record(
             image=image, digest=digest, identity=identity, model=self.config.model, system=name,
             group=group(name, system), channel=point.channel, bcr=point.bcr, k=self.symbols(point), n=n,
@@ -260,7 +250,7 @@ class Bench:
             lpips_backbone="squeeze" if lpips is not None else None, seconds=seconds, network_calls=network_calls,
             versions={"commin": commin.__version__, "torch": torch.__version__},
             weights=self.weights | (self.model_hashes(point.bcr) if network_calls else {}), split=self.config.split,
-            split_hash=self.split_hash, note=", ".join(f"{key}={value:g}" for key, value in settings.items()),
+            split_hash=self.split_hash, lost=lost, note=", ".join([*settings, *([note] if note else [])]),
         )  # fmt: skip
 
     def _line_record(self, system: Line, point: Point) -> Record:

@@ -21,7 +21,7 @@ def read_table(results: Path) -> tuple[Results, list[Row]]:
     found = read_results(results)
     if not found:
         raise UserError(f"{results}: no records there yet")
-    return found, summarise(found, read_distances(results))
+    return found, summarise(found, read_distances(results), read_distances(results, "fid"))
 
 
 def draw(results: Path, folder: Path) -> list[Path]:

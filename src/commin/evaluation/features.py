@@ -7,7 +7,7 @@ are the other set.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -107,29 +107,38 @@ def kernel_distances(folder: Path, train: TrainSplit, places: Sequence[Place]) -
     if backbone is None or not fitted or not (folder / "features").is_dir():
         return {}
     real = reference(train, backbone)
+    return over_sets(folder, places, lambda features: kernel_distance(features, real), 2)
+
+
+def over_sets(
+    folder: Path, places: Sequence[Place], distance: Callable[[Tensor], float], least: int
+) -> dict[tuple[str, Place | None], float]:
+    """A distance of every system's kept features at each place, where there are ``least`` pictures or more."""
     found: dict[tuple[str, Place | None], float] = {}
+    if not (folder / "features").is_dir():
+        return found
     for system in sorted(path.name for path in (folder / "features").iterdir()):
         for place in (None,) if system == ORIGINALS else tuple(places):
             features = read(folder_of(folder, system, place))
-            if features is not None and len(features) > 1:
-                found[system, place] = kernel_distance(features, real)
+            if features is not None and len(features) >= least:
+                found[system, place] = distance(features)
     return found
 
 
-def write_distances(distances: dict[tuple[str, Place | None], float], folder: Path) -> None:
-    """Keep them as ``kernel.json``."""
+def write_distances(distances: dict[tuple[str, Place | None], float], folder: Path, name: str = "kernel") -> None:
+    """Keep them as ``kernel.json``, or under another name."""
     rows = [
-        {"system": system, **(asdict(place) if place else {}), "kernel": round(value, 4)}
+        {"system": system, **(asdict(place) if place else {}), name: round(value, 4)}
         for (system, place), value in distances.items()
     ]
-    path = folder / "kernel.json"
+    path = folder / f"{name}.json"
     temporary = temporary_name(path)
     temporary.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     temporary.replace(path)
 
 
-def read_distances(folder: Path) -> dict[tuple[str, Place | None], float]:
+def read_distances(folder: Path, name: str = "kernel") -> dict[tuple[str, Place | None], float]:
     """What `write_distances` kept; empty if there is nothing."""
-    path = folder / "kernel.json"
+    path = folder / f"{name}.json"
     rows = json.loads(path.read_text()) if path.is_file() else []
-    return {(row["system"], place_of(row) if "bcr" in row else None): row["kernel"] for row in rows}
+    return {(row["system"], place_of(row) if "bcr" in row else None): row[name] for row in rows}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from commin.images import from_uint8
+from commin.randomness import generator
 from commin.units import capacity_bits, db_to_linear
 
 
@@ -46,6 +47,38 @@ def principal_components(pixels: Tensor, count: int) -> tuple[Tensor, Tensor, Te
     mean, covariance = _covariance(pixels)
     values, vectors = torch.linalg.eigh(covariance)
     return mean, values.flip(0)[:count].clamp_min(0).clone(), vectors.flip(1)[:, :count].contiguous()
+
+
+def leading_components(pixels: Tensor, count: int, rounds: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    """As `principal_components`, approximately and much sooner where ``count`` is a small part of n; last ones are off.
+
+    Subspace iteration from a fixed random start, with an eighth more components than asked for. Source: Halko,
+    Martinsson and Tropp, Finding structure with randomness, SIAM Review 53(2), 2011, algorithm 4.4.
+
+    Args:
+        pixels: uint8 images (N, 3, H, W), read as [0, 1].
+        count: how many components; there are no more than N or n.
+        rounds: of iteration, each one more pass over the pictures.
+    """
+    size = pixels[0].numel()
+    wanted = min(len(pixels), size, count + max(16, count // 8))
+    mean = sum(from_uint8(part).flatten(1).double().sum(0) for part in pixels.split(1024)) / len(pixels)
+    mean = torch.as_tensor(mean).float()
+    basis = torch.randn(size, wanted, generator=generator("leading components", size, wanted))
+
+    def through(basis: Tensor) -> Tensor:
+        """(1/N)·XᵀX·basis."""
+        found = torch.zeros(size, basis.shape[1])
+        for part in pixels.split(1024):
+            rows = from_uint8(part).flatten(1) - mean
+            found.addmm_(rows.T, rows @ basis, alpha=1 / len(pixels))
+        return found
+
+    for _ in range(rounds):
+        basis = torch.linalg.qr(through(basis)).Q
+    values, turn = torch.linalg.eigh(basis.T @ through(basis))
+    vectors = basis @ turn.flip(1)[:, :count]
+    return mean, values.flip(0)[:count].clamp_min(0).clone(), vectors
 
 
 def _gram(pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,8 @@ class Record(BaseModel):
     SNRs in dB per complex symbol, ``told_snr_db`` None where the receiver knew the true one; psnr in dB and ssim on
     8-bit pictures; lpips with ``lpips_backbone``, None where the backbone was not to be had; seconds of decoding and
     restoring, shared evenly by a batch. In a sweep also whom the picture shows, its split and the split's hash, and the
-    system's class. A record of a whole set has `WHOLE_SET` for image, and its psnr is that of the mean squared error.
+    system's class; ``lost`` where a block failed or nothing fitted, and the picture knows nothing of the one sent. A
+    record of a whole set has `WHOLE_SET` for image, and its psnr is that of the mean squared error.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +56,7 @@ class Record(BaseModel):
     split: str = ""
     split_hash: str = ""
     group: str = ""
+    lost: bool = False
     note: str = ""
 
     def as_json(self) -> dict[str, Any]:

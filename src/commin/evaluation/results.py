@@ -11,7 +11,7 @@ from torch import Tensor
 from commin.evaluation.records import WHOLE_SET, read_lines, record_files
 from commin.evaluation.systems.base import Place, place_of
 
-COLUMNS = ("psnr_db", "ssim", "lpips", "measured_snr_db", "seconds")
+COLUMNS = ("psnr_db", "ssim", "lpips", "measured_snr_db", "seconds", "lost")
 
 
 @dataclass
@@ -76,7 +76,7 @@ def read_results(place: Path) -> Results:
             samples.keys.append((image, record["seed"]))
             samples.identities.append(names.setdefault(record["identity"] or image, record["identity"] or image))
             for name in COLUMNS:
-                value = record[name]
+                value = record.get(name, 0.0)
                 samples.columns[name].append(math.nan if value is None else value)
     for samples in found.values():
         _sort(samples)

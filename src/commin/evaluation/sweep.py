@@ -1,7 +1,7 @@
 """A sweep: what is still to be done, done, and written so that a kill at any moment loses a unit and doubles none.
 
 DIR holds ``sweep.json`` (the sweep, the weights and the split it was begun with), ``records-0.jsonl``, ``features/``
-and, at the end, ``table.csv``. A unit is one chunk of pictures, one system, one point.
+(and ``inception/``) and, at the end, ``table.csv``. A unit is one chunk of pictures, one system, one point.
 """
 
 import json
@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 import commin
 from commin.data.imageset import Entry
 from commin.errors import UserError
+from commin.evaluation import fid
 from commin.evaluation.bench import Bench, Outcome, Spec, Task
 from commin.evaluation.config import SweepConfig
 from commin.evaluation.features import ORIGINALS, folder_of, kernel_distances, merge, read, save, write_distances
@@ -63,10 +66,16 @@ def run_sweep(
         finished += len(outcome.records) + sum(outcome.skipped.values())
         if progress:
             progress(finished, total)
-    _originals(bench, folder, batch)
-    merge(folder)
     places = list(dict.fromkeys(point.place for point in spec.config.points()))
+    if bench.backbone is not None:
+        backbone = bench.backbone
+        _originals(bench, folder, batch, lambda images: backbone.pooled(images.to(bench.device)))
+    merge(folder)
     write_distances(kernel_distances(folder, bench.train, places), folder)
+    if bench.inception is not None:
+        _originals(bench, folder / fid.FOLDER, batch, bench.inception)
+        merge(folder / fid.FOLDER)
+        write_distances(fid.fids(folder, bench.train, bench.inception, places), folder, "fid")
     return skipped
 
 
@@ -108,9 +117,10 @@ def record_key(record: dict[str, Any]) -> int:
 
 def _keep(outcome: Outcome, folder: Path, path: Path, done: set[int]) -> None:
     """Features first, records after: a unit with records has all that it needs."""
-    if outcome.features is not None:
-        place = folder_of(folder, outcome.system, outcome.point.place)
-        save(place, outcome.features, outcome.digests, outcome.point.seed)
+    for root, features in ((folder, outcome.features), (folder / fid.FOLDER, outcome.inception)):
+        if features is not None:
+            place = folder_of(root, outcome.system, outcome.point.place)
+            save(place, features, outcome.digests, outcome.point.seed)
     keys = [_key(record.system, outcome.point, record.image) for record in outcome.records]
     new = [record for key, record in zip(keys, outcome.records, strict=True) if key not in done]
     if new:
@@ -127,18 +137,18 @@ def _fit(bench: Bench, tasks: Iterable[Task]) -> None:
             continue  # told by the worker, with the number of records it costs
 
 
-def _originals(bench: Bench, folder: Path, batch: int) -> None:
+def _originals(bench: Bench, folder: Path, batch: int, extract: Callable[[Tensor], Tensor]) -> None:
     """Features of the pictures themselves, once: the real-to-real distance beside every other."""
     place = folder_of(folder, ORIGINALS, None)
     config = bench.config
     count = max((config.pictures(name, len(bench.entries)) for name in config.systems), default=0)
     kept = read(place)
-    if bench.backbone is None or (kept is not None and len(kept) >= count):
+    if kept is not None and len(kept) >= count:
         return
     for begin in range(0, count, batch):
         chunk = bench.chunk(tuple(range(begin, min(begin + batch, count))))
         if chunk.entries:
-            save(place, bench.backbone.pooled(chunk.images.to(bench.device)), chunk.digests, 0)
+            save(place, extract(chunk.images), chunk.digests, 0)
 
 
 def _claim(folder: Path, config: SweepConfig, bench: Bench) -> None:
@@ -148,6 +158,8 @@ def _claim(folder: Path, config: SweepConfig, bench: Bench) -> None:
         "split": config.split, "split_sha256": bench.split_hash, "crop": bench.crop, "settings": config.settings,
         "equalizer": config.equalizer,
     }  # fmt: skip
+    if config.fid:
+        about["fid"] = True
     path = folder / "sweep.json"
     if path.exists():
         try:

@@ -6,7 +6,7 @@ Nothing in it depends on the machine, the order of the work or an interruption: 
 import csv
 import io
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from commin.evaluation.bootstrap import Interval, interval, paired
@@ -31,7 +31,9 @@ class Row:
         lpips: with ``backbone``; NaN where it was not to be had.
         lpips_gain, psnr_gain: paired differences to ``deepjscc``; below 0 is better for LPIPS.
         beyond_retrieval: the LPIPS difference to ``retrieval``: only what is below 0 counts as restoration.
+        lost: share of the pictures of which nothing arrived.
         kernel: squared kernel distance on SqueezeNet features to the train split's pictures.
+        fid: Fréchet distance on Inception features, where the sweep asked for it and has pictures enough.
     """
 
     system: str
@@ -51,19 +53,29 @@ class Row:
     psnr_gain: Interval = MISSING
     lpips_gain: Interval = MISSING
     beyond_retrieval: Interval = MISSING
+    lost: float = 0.0
     kernel: float = math.nan
+    fid: float = math.nan
 
 
-def summarise(results: Results, kernels: dict[tuple[str, Place | None], float] | None = None) -> list[Row]:
+Distances = dict[tuple[str, Place | None], float]
+"""Of a system at a place, or of the originals."""
+
+
+def summarise(results: Results, kernels: Distances | None = None, fids: Distances | None = None) -> list[Row]:
     """The table's rows, by ρ, channel, SNRs, class and name."""
     rows = [
-        _row(system, place, samples, results, (kernels or {}).get((system, place), math.nan))
+        replace(
+            _row(system, place, samples, results),
+            kernel=(kernels or {}).get((system, place), math.nan),
+            fid=(fids or {}).get((system, place), math.nan),
+        )
         for (system, place), samples in results.items()
     ]
     return sorted(rows, key=lambda row: (row.place.order, GROUPS.index(row.group), row.system))
 
 
-def _row(system: str, place: Place, samples: Samples, results: Results, kernel: float) -> Row:
+def _row(system: str, place: Place, samples: Samples, results: Results) -> Row:
     whole = samples.keys[0][0] == WHOLE_SET
     psnr, lpips = samples.column("psnr_db"), samples.column("lpips")
     return Row(
@@ -74,7 +86,7 @@ def _row(system: str, place: Place, samples: Samples, results: Results, kernel: 
         MISSING if lpips.isnan().any() else interval(lpips, samples.identities), samples.backbone,
         _difference(results, system, "deepjscc", place, "psnr_db"),
         _difference(results, system, "deepjscc", place, "lpips"),
-        _difference(results, system, "retrieval", place, "lpips"), kernel,
+        _difference(results, system, "retrieval", place, "lpips"), float(samples.column("lost").mean()),
     )  # fmt: skip
 
 
@@ -111,7 +123,7 @@ def _digits(value: float) -> str:
 
 
 HEADER = ("ρ", "k", "channel", "SNR dB", "system", "class", "N", "PSNR dB [95 %]", "of MSE", "SSIM", "LPIPS [95 %]",
-          "LPIPS − deepjscc", "LPIPS − retrieval", "kernel")  # fmt: skip
+          "LPIPS − deepjscc", "LPIPS − retrieval", "lost", "kernel", "FID")  # fmt: skip
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -123,7 +135,8 @@ def cells(row: Row) -> tuple[str, ...]:
         place.bcr, str(row.k), place.channel, f"{place.snr_db:g}{off}{told}", row.system, row.group,
         f"{row.pictures}/{row.identities}" if row.pictures else "set", _text(row.psnr_db, 2),
         f"{row.psnr_of_mse_db:.2f}", "" if math.isnan(row.ssim) else f"{row.ssim:.3f}", _text(row.lpips, 3),
-        _text(row.lpips_gain, 3), _text(row.beyond_retrieval, 3), "" if math.isnan(row.kernel) else f"{row.kernel:.4g}",
+        _text(row.lpips_gain, 3), _text(row.beyond_retrieval, 3), f"{row.lost:.0%}" if row.lost else "",
+        "" if math.isnan(row.kernel) else f"{row.kernel:.4g}", "" if math.isnan(row.fid) else f"{row.fid:.1f}",
     )  # fmt: skip
 
 

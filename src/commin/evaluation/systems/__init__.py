@@ -4,10 +4,17 @@ from collections.abc import Callable
 
 from commin.errors import UserError
 from commin.evaluation.systems.base import Fit, Line, Place, Point, Scheme, Sent, System, TrainSplit
+from commin.evaluation.systems.klt import SeparationKlt
 from commin.evaluation.systems.opta import Opta
 from commin.evaluation.systems.pca import Pca
 from commin.evaluation.systems.random_face import RandomFace
 from commin.evaluation.systems.retrieval import Retrieval
+from commin.evaluation.systems.separation import (
+    Separation,
+    SeparationCapacity,
+    SeparationCapacityKnownHeader,
+    SeparationKnownHeader,
+)
 from commin.zoo.load import load
 from commin.zoo.receivers import RECEIVERS
 
@@ -16,6 +23,11 @@ SYSTEMS: dict[str, Callable[[Fit], System]] = {
     "retrieval": Retrieval,
     "pca": Pca,
     "opta": Opta,
+    "separation-capacity": SeparationCapacity,
+    "separation-capacity-known-header": SeparationCapacityKnownHeader,
+    "separation": Separation,
+    "separation-known-header": SeparationKnownHeader,
+    "separation-klt": SeparationKlt,
 }
 """Reference systems by name, made for one point of a sweep."""
 

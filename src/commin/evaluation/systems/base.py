@@ -3,7 +3,7 @@
 import hashlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -73,10 +73,20 @@ def place_of(content: Mapping[str, Any]) -> Place:
 
 @dataclass(frozen=True)
 class Sent:
-    """What a scheme made of pictures: images (B, 3, H, W) in [0, 1] and the SNR it measured, dB (B,)."""
+    """What a scheme made of pictures.
+
+    Attributes:
+        images: (B, 3, H, W) in [0, 1].
+        measured_snr_db: in dB, (B,).
+        lost: bool (B,), where a block failed or nothing fitted, so that a picture stands there that knows nothing of
+            the one sent; None where that cannot be.
+        notes: a word on each picture, or nothing.
+    """
 
     images: Tensor
     measured_snr_db: Tensor
+    lost: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -137,6 +147,11 @@ class TrainSplit:
         """All pictures, uint8 (N, 3, H, W)."""
         return load_pixels(self.source, self.entries, self.size, self.crop, self.cache)
 
+    def tuning(self, limit: int) -> Tensor:
+        """The first pictures of the ``valid`` split, uint8 (≤ limit, 3, H, W), to choose settings on; else train's."""
+        valid = [entry for entry in self.source.entries if entry.split == "valid"][:limit]
+        return load_pixels(self.source, valid, self.size, self.crop, self.cache) if valid else self.pool(limit)
+
     def pool(self, limit: int) -> Tensor:
         """The first pictures, uint8 (≤ limit, 3, H, W), kept in memory."""
         if limit not in self._pools:
@@ -158,7 +173,8 @@ class Fit:
     """All that a reference system may be fitted to.
 
     Attributes:
-        link: codec, ρ and channel of the sweep, with the plain receiver.
+        find_link: codec, ρ and channel of the sweep, with the plain receiver; raises UserError where ρ has no weights,
+            which does not matter to systems without a codec.
         point: where it will be used.
         symbols: k of a picture there.
         train: the train split.
@@ -166,12 +182,17 @@ class Fit:
         settings: this system's own settings in the sweep file.
     """
 
-    link: Link
+    find_link: Callable[[], Link]
     point: Point
     symbols: int
     train: TrainSplit
     weights: Mapping[str, str]
     settings: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def link(self) -> Link:
+        """The link, made when first asked for."""
+        return self.find_link()
 
     def parse(self, name: str, model: type[S]) -> S:
         """The settings, checked. Raises UserError naming the keys that exist."""

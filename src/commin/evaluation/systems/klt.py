@@ -1,0 +1,107 @@
+"""The strongest simple separate scheme: principal components, one quantiser step, entropy code, a code of k symbols."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from commin.channels.base import Channel
+from commin.channels.equalizer import Equalizer
+from commin.errors import UserError
+from commin.evaluation.lines import leading_components
+from commin.evaluation.separation.coefficients import SPREADS, Coder, Quantisers
+from commin.evaluation.separation.rates import normal_bits, normal_error
+from commin.evaluation.systems.base import Fit, Point, Sent, Settings, TrainSplit, temporary_name
+from commin.evaluation.systems.separation import random_codeword
+from commin.images import from_uint8
+
+ERRORS = (0.2, 0.1, 0.03, 0.01, 0.003)
+"""Failure probabilities that are tried."""
+
+
+class KltSettings(Settings):
+    """``components``: how many; ``pool``: train pictures that levels are counted on; ``tuning``: valid ones for ε."""
+
+    components: int = 1024
+    pool: int = 5000
+    tuning: int = 200
+
+
+class SeparationKlt:
+    r"""x̂ = μ + Σ_i ĉ_i·v_i, c_i = v_iᵀ(x − μ) in ⌊k·C − √(k·V)·Q⁻¹(ε)⌋ bits, which fail together with probability ε.
+
+    μ and v of the train split; quantiser and entropy code of `commin.evaluation.separation.coefficients`, whose bits
+    are ideal code lengths, nothing else is sent. C and V are capacity and dispersion at the design SNR
+    (`commin.evaluation.separation.rates.normal_bits`); at another true SNR the code fails with `normal_error`. ε and
+    the number of steps are those of least mean error on the valid split. A failure shows μ, the mean face. Sources: as
+    named there; Huang and Schultheiss, Block quantization of correlated Gaussian random variables, IEEE Trans. CS
+    11(3), 1963.
+    """
+
+    name = "separation-klt"
+    network_calls = 0
+
+    def __init__(self, fit: Fit) -> None:
+        settings = fit.parse(self.name, KltSettings)
+        if fit.point.channel != "awgn":
+            raise UserError(f"{self.name}: for the channel awgn alone, not for {fit.point.channel}")
+        self.symbols = fit.symbols
+        path = fit.stored("klt", ".safetensors", settings.components)
+        self.mean, self.rows, quantisers = _fitted(fit.train, path, settings.components, settings.pool)
+        tuning = self.analyse(from_uint8(fit.train.tuning(settings.tuning)))
+        energy = tuning.square().sum(1).mean()
+        least = torch.inf
+        for error in ERRORS:
+            budget = int(normal_bits(fit.symbols, fit.point.design_snr_db, error))
+            if budget < 2:
+                continue
+            for spread in SPREADS:
+                coder = Coder.fit(quantisers, budget, spread)
+                distance = (tuning - coder.choose(tuning, budget)[2]).square().sum(1).mean()
+                expected = float((1 - error) * distance + error * energy)
+                if expected < least:
+                    least, self.error, self.bits, self.coder = expected, error, budget, coder
+        if least == torch.inf:
+            raise UserError(f"{self.name}: {fit.symbols} symbols at {fit.point.design_snr_db:g} dB carry nothing")
+
+    def analyse(self, images: Tensor) -> Tensor:
+        """c: pictures (B, 3, H, W) in [0, 1] to (B, components)."""
+        return _analyse(images, self.mean, self.rows)
+
+    def send(
+        self,
+        images: Tensor,
+        channel: Channel,
+        point: Point,
+        generators: Sequence[torch.Generator],
+        equalizer: Equalizer,
+    ) -> Sent:
+        """See `commin.evaluation.systems.base.Scheme`; what is sent is a Gaussian codeword."""
+        measured = random_codeword(self.symbols, channel, point, generators)
+        which, bits, decoded = self.coder.choose(self.analyse(images.cpu()), self.bits)
+        chance = normal_error(self.symbols, point.snr_db, self.bits)
+        fails = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators]) < chance
+        lost = fails | (which < 0)
+        decoded = torch.where(lost[:, None], torch.zeros_like(decoded), decoded)
+        notes = tuple(f"{used:.0f} of {self.bits} bits, ε = {self.error:g}" for used in bits)
+        return Sent((self.mean + decoded @ self.rows).clamp(0, 1).view_as(images), measured, lost, notes)
+
+
+def _analyse(images: Tensor, mean: Tensor, rows: Tensor) -> Tensor:
+    return torch.cat([(part.flatten(1) - mean) @ rows.T for part in images.split(512)])
+
+
+@lru_cache(maxsize=1)
+def _fitted(train: TrainSplit, path: Path, count: int, pool: int) -> tuple[Tensor, Tensor, Quantisers]:
+    """Mean (n,), the leading eigenvectors as rows, kept at ``path``, and the quantisers: the same at every point."""
+    if not path.is_file():
+        mean, _, vectors = leading_components(train.pixels(), count)
+        temporary = temporary_name(path)
+        save_file({"mean": mean, "vectors": vectors.T.contiguous()}, temporary)
+        temporary.replace(path)
+    found = load_file(path)
+    mean, rows = found["mean"], found["vectors"]
+    return mean, rows, Quantisers(_analyse(from_uint8(train.pool(pool)), mean, rows))
