@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from commin.cli import zoo
+from commin.cli import data, zoo
 from commin.cli.channel import channel
 from commin.cli.decode import decode
 from commin.cli.encode import encode
@@ -13,6 +13,7 @@ from commin.cli.fit import fit
 from commin.cli.listen import listen
 from commin.cli.plot import plot
 from commin.cli.report import report
+from commin.cli.serve import serve
 from commin.cli.train import train
 from commin.cli.transmit import transmit
 from commin.errors import UserError
@@ -25,8 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (transmit, encode, channel, decode, listen, evaluate, plot, report, train, fit):
+for command in (transmit, encode, channel, decode, listen, evaluate, plot, report, train, fit, serve):
     app.command()(command)
+app.add_typer(data.app, name="data")
 app.add_typer(zoo.app, name="zoo")
 
 

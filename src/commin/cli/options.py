@@ -1,9 +1,16 @@
 """How commands read their options."""
 
 import math
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from commin.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from commin.images import Box
 
 
 def numbers(text: str, name: str) -> list[float]:
@@ -38,3 +45,20 @@ def output_folder(path: Path) -> Path:
     except OSError as error:
         raise UserError(f"-o {path}: cannot be written ({error.strerror})") from None
     return path
+
+
+def photo_box(photo: "Image.Image", crop: str) -> "Box":
+    """The part of a photo that ``--crop`` keeps: ``face`` looks for one, the rest is `commin.images.crop_box`.
+
+    Raises:
+        UserError: no such crop, or the face finder is not installed.
+    """
+    from commin.images import crop_box
+
+    if crop != "face":
+        return crop_box(*photo.size, crop)
+    from commin.serve.faces import face_or_centre
+
+    box, note = face_or_centre(photo)
+    print(f"--crop face: {note}", file=sys.stderr)
+    return box

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 import commin
+from commin.cli.options import photo_box
 from commin.cli.progress import CallBar
 from commin.evaluation.panel import Cell, panel
 from commin.evaluation.records import Record
-from commin.images import crop_box, frame, open_photo, save_picture, to_picture, to_tensor
+from commin.images import frame, open_photo, save_picture, to_picture, to_tensor
 from commin.link import Link, Transmission
 from commin.metrics.lpips import try_lpips
 from commin.metrics.pixels import psnr
@@ -70,7 +71,7 @@ class Sender:
 
     def _framed(self, photo: Path, crop: str) -> Tensor:
         picture = open_photo(photo)
-        box = crop_box(*picture.size, crop)
+        box = photo_box(picture, crop)
         side = next(iter(self.links.values())).codec.config.image_size
         size = picture.size if crop == "none" else (side, side)
         print(f"{photo}: {picture.width}×{picture.height}, cropped to {box} ({crop}), sent as {size[0]}×{size[1]}")

@@ -33,7 +33,7 @@ def transmit(
         float | None, typer.Option(help="For commin-fast: 0 is the estimate (or the samples' mean), 1 a sample.")
     ] = None,
     model: Annotated[str, typer.Option(help="A model of the zoo or a codec file.")] = "faces64",
-    crop: Annotated[str, typer.Option(help="centre, top, celeba, stretch, none or L,T,R,B in pixels.")] = "centre",
+    crop: Annotated[str, typer.Option(help="centre, face, top, celeba, stretch, none or pixels L,T,R,B.")] = "centre",
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, …")] = "cpu",
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")] = Path("out"),

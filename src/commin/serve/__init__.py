@@ -1,0 +1,1 @@
+"""The page for one's own photo, and the face finder."""
