@@ -4,9 +4,17 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    import torch
+    from rich.console import Console
+
+    from commin.training.loop import Run
+    from commin.training.reader import Pixels
+    from commin.training.recipe import Recipe
 
 
 def train(
@@ -22,16 +30,17 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, …")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the choice to torch.")] = 0,
 ) -> None:
-    """Train a model by a recipe. Ctrl-C saves and stops; --resume goes on bit for bit."""
+    """Train a model by a recipe. Ctrl-C saves and stops; --resume goes on bit for bit.
+
+    Under a launcher (torchrun --nproc-per-node N -m commin train ...) the processes share each batch.
+    """
     import torch
-    from rich.console import Console
 
     from commin.cli.devices import torch_device
-    from commin.data.imageset import ImageSet, load_pixels, split_hash
     from commin.errors import UserError
-    from commin.home import data_path, home
+    from commin.home import home
+    from commin.training import ranks
     from commin.training.kinds import KINDS
-    from commin.training.loop import Run
     from commin.training.recipe import parse, read_yaml
 
     content = read_yaml(recipe)
@@ -45,29 +54,51 @@ def train(
         config = config.model_copy(update={"loop": loop})
     if threads:
         torch.set_num_threads(threads)
-    target = torch_device(device)
     folder = (runs or home() / "runs").expanduser() / config.name
-    if not dry_run:
-        _prepare(folder, recipe, resume)
+    with ranks.job(torch_device(device)) as target:
+        if not dry_run and ranks.rank() == 0:
+            _prepare(folder, recipe, resume)
+        _train(config, data, folder, target, resume, dry_run)
 
-    console = Console(stderr=True)
-    source = ImageSet(data_path(data))
+
+def _train(
+    config: "Recipe", data: Path | None, folder: Path, target: "torch.device", resume: bool, dry_run: bool
+) -> None:
+    import torch
+    from rich.console import Console
+
+    from commin.data.imageset import ImageSet, load_pixels, split_hash
+    from commin.data.stream import Stream
+    from commin.home import data_path, home
+    from commin.training import ranks
+    from commin.training.kinds import KINDS
+    from commin.training.loop import Run
+
+    console = Console(stderr=True, quiet=ranks.rank() > 0)
+    source = ImageSet(data_path(data or (Path(config.data.path) if config.data.path else None)))
     entries = source.split(config.data.split, config.data.limit)
     held_out = source.split(config.data.validation_split, config.data.validation_limit)
-    with console.status("reading images"):
-        pixels, validation = (
-            load_pixels(source, part, config.data.size, config.data.crop, home() / "cache")
-            for part in (entries, held_out)
+    with console.status("reading images"), ranks.first_alone():
+        shape = (config.data.size, config.data.crop)
+        validation = load_pixels(source, held_out, *shape, home() / "cache")
+        pixels: Pixels = (
+            Stream(source, entries, *shape, config.data.workers)
+            if config.data.stream
+            else load_pixels(source, entries, *shape, home() / "cache")
         )
-    run = Run(KINDS[kind].make(config, validation), config.loop, pixels, folder, target)
+    run = Run(KINDS[config.kind].make(config, validation), config.loop, pixels, folder, target)
     if dry_run:
         _report(run, console)
         return
     if resume:
         run.resume()
         console.print(f"resumed at {run.images_seen:,} images")
-    about = {"data": source.path.name, "split": split_hash(entries), "images": len(entries), "torch": torch.__version__}
-    (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n")
+    if ranks.rank() == 0:
+        about = {
+            "data": source.path.name, "split": split_hash(entries), "images": len(entries), "torch": torch.__version__,
+            "processes": ranks.size(),
+        }  # fmt: skip
+        (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n")
     console.print(f"run folder {folder}")
     finished = run.train(console)
     console.print("finished" if finished else f"stopped and saved at {run.images_seen:,} images; go on with --resume")
@@ -86,7 +117,7 @@ def _prepare(folder: Path, recipe: Path, resume: bool) -> None:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
-def _report(run: "Run", console: "Console") -> None:  # type: ignore[name-defined]  # noqa: F821
+def _report(run: "Run", console: "Console") -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     for name, module in run.trainable.phases.items():

@@ -1,4 +1,4 @@
-"""Sets of images in a folder or a zip: names, splits from a manifest, the split's hash, pixels as one tensor.
+"""Sets of images in a folder, a zip or tars: names, splits from a manifest, the split's hash, pixels as one tensor.
 
 A manifest is ``manifest.csv`` beside the images: columns file and split (train, valid, test), optionally identity.
 Without one every image belongs to every split.
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from commin.data.shards import Shards
 from commin.errors import UserError
 from commin.images import crop_box, frame, open_photo
 
@@ -33,7 +34,7 @@ class Entry:
 
 
 class ImageSet:
-    """Images of a folder or zip, in the order of the manifest, else by name.
+    """Images of a folder, zip, tar or folder of tars (`commin.data.shards`), in the manifest's order, else by name.
 
     Raises:
         UserError: no such place, no images in it, or a manifest without the columns file and split.
@@ -41,14 +42,21 @@ class ImageSet:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._archive: zipfile.ZipFile | None = None
+        self._archive: zipfile.ZipFile | Shards | None = None
         if path.is_dir():
             names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+            tars = [name for name in names if name.endswith(".tar") and "/" not in name]
+            if tars:
+                self._archive = Shards([path / name for name in tars])
+                names += self._archive.names
+        elif path.is_file() and path.suffix == ".tar":
+            self._archive = Shards([path])
+            names = self._archive.names
         elif path.is_file() and zipfile.is_zipfile(path):
             self._archive = zipfile.ZipFile(path)
             names = sorted(info.filename for info in self._archive.infolist() if not info.is_dir())
         else:
-            raise UserError(f"{path}: no folder or zip of images there")
+            raise UserError(f"{path}: no folder, zip or tar of images there")
         manifest = next((name for name in names if Path(name).name == "manifest.csv"), None)
         images = [name for name in names if name.lower().endswith(SUFFIXES)]
         self.entries = [Entry(name) for name in images] if manifest is None else self._parse(manifest, images)
@@ -69,7 +77,9 @@ class ImageSet:
 
     def read(self, name: str) -> bytes:
         """The bytes of one file of the set."""
-        return (self.path / name).read_bytes() if self._archive is None else self._archive.read(name)
+        if self._archive is None or (isinstance(self._archive, Shards) and (self.path / name).is_file()):
+            return (self.path / name).read_bytes()
+        return self._archive.read(name)
 
     def split(self, name: str | None, limit: int | None = None) -> list[Entry]:
         """The entries of a split, or all of them for None or a set without a manifest; at most ``limit``.
@@ -87,6 +97,16 @@ class ImageSet:
 def split_hash(entries: list[Entry]) -> str:
     """SHA-256 (hex) over the names of a split, one a line, in order: which pictures a result was made from."""
     return hashlib.sha256("".join(f"{entry.file}\n" for entry in entries).encode()).hexdigest()
+
+
+def decode(images: ImageSet, entry: Entry, size: int, crop: str) -> np.ndarray:
+    """One picture, cropped and resized: uint8 (size, size, 3).
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+    photo = open_photo(images.read(entry.file), f"{images.path.name}:{entry.file}")
+    return np.asarray(frame(photo, crop_box(*photo.size, crop), (size, size)))
 
 
 def load_pixels(
@@ -114,15 +134,11 @@ def load_pixels(
     key = f"{images.path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{split_hash(entries)}|{size}|{crop}|v1"
     stored = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy" if cache else None
     if stored and stored.is_file():
-        return torch.from_numpy(np.array(np.load(stored, mmap_mode="r")))
-
-    def one(entry: Entry) -> np.ndarray:
-        photo = open_photo(images.read(entry.file), f"{images.path.name}:{entry.file}")
-        return np.asarray(frame(photo, crop_box(*photo.size, crop), (size, size)))
+        return torch.from_numpy(np.load(stored, mmap_mode="c"))  # shared by all processes of the machine
 
     pixels = np.empty((len(entries), size, size, 3), np.uint8)
     with ThreadPoolExecutor() as pool:
-        for done, picture in enumerate(pool.map(one, entries)):
+        for done, picture in enumerate(pool.map(lambda entry: decode(images, entry, size, crop), entries)):
             pixels[done] = picture
             if progress:
                 progress(done + 1)

@@ -7,6 +7,7 @@ stays white, and a loss on planes is the loss on pictures.
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,7 +93,7 @@ def load_prior(folder: Path, dtype: torch.dtype = torch.float32) -> Prior:
     """Read a diffusers folder, with or without the subfolders ``unet`` and ``scheduler``, in evaluation mode.
 
     Args:
-        folder: the folder.
+        folder: the folder, or whatever else `commin.diffusion.sources.prior_folder` makes one of.
         dtype: of the U-Net's weights and arithmetic; bfloat16 is the faster.
 
     Raises:
@@ -100,6 +101,9 @@ def load_prior(folder: Path, dtype: torch.dtype = torch.float32) -> Prior:
     """
     from diffusers import UNet2DModel
 
+    from commin.diffusion.sources import prior_folder
+
+    folder = prior_folder(folder)
     config_path = _first(folder, "unet/config.json", "config.json")
     config = _read_json(config_path)
     if config.get("_class_name") != "UNet2DModel":
@@ -108,7 +112,7 @@ def load_prior(folder: Path, dtype: torch.dtype = torch.float32) -> Prior:
     weights = _first(config_path.parent, WEIGHTS)
     try:
         prior = Prior(UNet2DModel.from_config(config), scheduler)
-        tensors = load_file(weights)
+        tensors = {_present_name(key): value for key, value in load_file(weights).items()}
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
@@ -138,6 +142,13 @@ def save_prior(prior: Prior, folder: Path, dtype: torch.dtype = torch.float16) -
         shutil.rmtree(old)
     else:
         temporary.replace(folder)
+
+
+def _present_name(key: str) -> str:
+    """What diffusers calls a weight of an attention today; the first priors on the Hub have older names."""
+    for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
+        key = re.sub(rf"(attentions\.\d+)\.{old}\.", rf"\1.{new}.", key)
+    return key
 
 
 def _first(folder: Path, *names: str) -> Path:

@@ -11,15 +11,20 @@ import torch
 from commin.errors import UserError
 
 
-def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write ``step-N.pt`` under a temporary name, flush it to disk, rename it, and drop all but the last ``keep``."""
-    path = folder / f"step-{step:09d}.pt"
+def write(path: Path, state: dict[str, Any]) -> None:
+    """Write a state under a temporary name, flush it to disk and rename it."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+    """Write ``step-N.pt``, and drop all but the last ``keep``."""
+    path = folder / f"step-{step:09d}.pt"
+    write(path, state)
     for old in listed(folder)[:-keep]:
         old.unlink()
     return path

@@ -25,6 +25,7 @@ from commin.stylegan2.augment import NUMBERS, Change, augment
 from commin.stylegan2.discriminator import Discriminator, DiscriminatorConfig
 from commin.stylegan2.files import save_generator
 from commin.stylegan2.generator import Generator, GeneratorConfig
+from commin.training import ranks
 from commin.training.recipe import Recipe, Strict
 from commin.zoo.fetch import MissingFileError
 
@@ -157,7 +158,7 @@ class GanTraining:
             noise = half["pixels"] / (made.shape[2] * made.shape[3]) ** 0.5
             (slope,) = torch.autograd.grad((made * noise).sum(), w, create_graph=True)
             lengths = (slope.square().sum(2).mean(1) + 1e-8).sqrt()
-            mean.lerp_(lengths.detach().mean(), self.recipe.gan.path_decay)
+            mean.lerp_(ranks.mean(lengths.detach().mean()), self.recipe.gan.path_decay)
             return self.recipe.gan.path * (lengths - mean).square().mean()
 
     @torch.no_grad()

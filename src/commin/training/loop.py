@@ -1,36 +1,37 @@
 """The one training loop: precision, averaging, checkpoints, resume, progress. What is trained is a `Trainable`.
 
 A step's draws depend on (seed, step) alone and the order of images on (seed, epoch), so that a run continued from a
-checkpoint is the run that was never stopped, bit for bit.
+checkpoint is the run that was never stopped, bit for bit. Of several ranks (`commin.training.ranks`) each computes its
+share of every batch, all step on the summed gradients, and the first validates and writes.
 """
 
 import copy
-import json
 import math
-import os
-import shutil
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from commin.errors import UserError
 from commin.images import from_uint8, save_picture
 from commin.randomness import generator
-from commin.training import checkpoint
-from commin.training.muon import Muon
+from commin.training import blocks, checkpoint, log, ranks
+from commin.training.optimizer import learning_rate, make_optimizer, undecayed
+from commin.training.progress import progress_bar, stop_on_signal
+from commin.training.reader import Ahead, Pixels, Rows, batch_indices
 from commin.training.recipe import LoopConfig
 
 UNDECAYED = "before-decay.pt"
 """The checkpoint from which a finished run can be extended."""
+
+BEST = "best.pt"
+"""The checkpoint with the highest score so far; the model of that moment is exported as ``best``."""
 
 MAX_SKIPPED = 20
 """Steps in a row with a non-finite gradient after which a run gives up."""
@@ -47,7 +48,10 @@ class Trainable(Protocol):
     averaged: tuple[str, ...]
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """All random numbers of a step for images (B, 3, H, W) in [0, 1]: tensors of B rows, ``images`` among them."""
+        """All random numbers of a step: tensors of B rows, ``images`` among them.
+
+        Of the images (B, 3, H, W) only the shape may matter; the loop puts the pictures in their place after.
+        """
 
     def loss(self, phase: str, rows: dict[str, Tensor], step: int) -> Tensor:
         """The mean loss over these rows, a scalar; micro-batches are averaged by their number of rows."""
@@ -57,35 +61,6 @@ class Trainable(Protocol):
 
     def export(self, averages: Mapping[str, nn.Module], path: Path, images_seen: int) -> None:
         """Write the averaged model to a file or folder that `commin.load` reads."""
-
-
-def learning_rate(config: LoopConfig, images: int) -> float:
-    """Of the step that starts at ``images``: linear warm-up, constant, linear to 0 over the last ``decay`` of them."""
-    warm = min(1.0, (images + config.batch) / max(config.warmup_images, 1))
-    return config.lr * min(warm, max(_left(config, images), 0.0))
-
-
-def _left(config: LoopConfig, images: int) -> float:
-    """1 until the decay begins, then down to 0 at the end."""
-    return min((config.images - images) / (config.decay * config.images), 1.0) if config.decay else 1.0
-
-
-def make_optimizer(config: LoopConfig, module: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of a recipe for one network."""
-    if config.optimizer == "muon":
-        return Muon(module.parameters(), config.lr, config.betas, config.weight_decay)
-    return torch.optim.AdamW(module.parameters(), config.lr, config.betas, weight_decay=config.weight_decay, fused=True)
-
-
-def batch_indices(config: LoopConfig, count: int, step: int) -> Tensor:
-    """Which of ``count`` images step ``step`` sees: (batch,) int64, one random permutation after another."""
-    positions = torch.arange(step * config.batch, (step + 1) * config.batch)
-    chosen = torch.empty_like(positions)
-    for epoch in torch.unique(positions // count).tolist():
-        order = torch.randperm(count, generator=generator(config.seed, "epoch", epoch))
-        here = positions // count == epoch
-        chosen[here] = order[positions[here] % count]
-    return chosen
 
 
 def autocast(config: LoopConfig, device: torch.device) -> AbstractContextManager[Any]:
@@ -99,22 +74,33 @@ class Run:
     """A training run in a folder: ``train`` goes on to the end, or saves and returns when asked to stop."""
 
     def __init__(
-        self, trainable: Trainable, config: LoopConfig, pixels: Tensor, folder: Path, device: torch.device
+        self, trainable: Trainable, config: LoopConfig, pixels: Pixels, folder: Path, device: torch.device
     ) -> None:
         self.trainable, self.config, self.pixels, self.folder, self.device = trainable, config, pixels, folder, device
         if len(pixels) < 1:
             raise UserError("no training images")
+        if config.batch % ranks.size():
+            raise UserError(f"loop.batch = {config.batch}: must be a multiple of the job's {ranks.size()} processes")
+        if config.compile and len(trainable.phases) > 1:
+            raise UserError("loop.compile: adversarial training needs gradients of gradients, which cannot be compiled")
         self.step = 0
         self.skipped = 0
+        self.best = -math.inf
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         for module in trainable.phases.values():
             module.to(device)
             module.to(memory_format=layout)  # type: ignore[call-overload]
-        self.averages = {name: copy.deepcopy(trainable.phases[name]).eval() for name in trainable.averaged}
-        for average in self.averages.values():
-            average.requires_grad_(False)
+        self.averages = {
+            name: copy.deepcopy(trainable.phases[name]).eval().requires_grad_(False) for name in trainable.averaged
+        }
         self.optimizers = {name: make_optimizer(config, module) for name, module in trainable.phases.items()}
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        for module in trainable.phases.values():
+            if config.forget_activations:
+                blocks.forget_activations(module)
+            if config.compile:
+                blocks.compile_blocks(module)
+        self.ahead = Ahead(self._make_rows)
         self._stop = False
 
     @property
@@ -126,8 +112,9 @@ class Run:
         """All that a run is, as tensors and plain values."""
         return {
             "step": self.step,
-            "decaying": _left(self.config, self.images_seen) < 1,
+            "decaying": undecayed(self.config, self.images_seen) < 1,
             "skipped": self.skipped,
+            "best": self.best,
             "phases": {name: module.state_dict() for name, module in self.trainable.phases.items()},
             "averages": {name: module.state_dict() for name, module in self.averages.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
@@ -140,13 +127,15 @@ class Run:
         A finished run that is extended to more images goes on from before its decay.
 
         Raises:
-            UserError: there is no checkpoint, or it is of another network.
+            UserError: there is no checkpoint, it is of another network, or the ranks do not see the same one.
         """
         state = checkpoint.load_latest(self.folder, self.device)
-        undecayed = self.folder / UNDECAYED
-        if state["decaying"] and _left(self.config, state["step"] * self.config.batch) == 1 and undecayed.is_file():
-            state = torch.load(undecayed, map_location=self.device, weights_only=True)
-            checkpoint.rewind(self.folder, undecayed, state["step"])
+        start = self.folder / UNDECAYED
+        extended = state["decaying"] and undecayed(self.config, state["step"] * self.config.batch) == 1
+        if extended and start.is_file():
+            state = torch.load(start, map_location=self.device, weights_only=True)
+        if ranks.total(state["step"]) != state["step"] * ranks.size():
+            raise UserError(f"{self.folder}: not the same for all processes of this job; put --runs on a shared disk")
         try:
             for name, module in self.trainable.phases.items():
                 module.load_state_dict(state["phases"][name])
@@ -157,22 +146,31 @@ class Run:
             raise UserError(f"{self.folder}: checkpoint of another network ({str(error).splitlines()[0]})") from None
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.skipped = state["step"], state["skipped"]
-        log = self.folder / "log.jsonl"
-        if log.exists():
-            lines = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= self.step]
-            temporary = log.with_suffix(".tmp")
-            temporary.write_text("".join(f"{line}\n" for line in lines))
-            temporary.replace(log)
+        self.best = state.get("best", -math.inf)
+        if ranks.rank() > 0:
+            return
+        if extended and start.is_file():
+            checkpoint.rewind(self.folder, start, self.step)
+        log.rewind(self.folder, self.step)
+
+    def _make_rows(self, step: int) -> Rows:
+        """This rank's rows of a step: draws are made for the whole batch, pictures are read for these rows alone."""
+        config = self.config
+        rng = generator(config.seed, "step", step)
+        chosen = batch_indices(config, len(self.pixels), step)
+        flipped = torch.rand(len(chosen), 1, 1, 1, generator=rng) < 0.5 if config.flip else None
+        shape_only = torch.empty(1).expand(len(chosen), *self.pixels.shape[1:])
+        rows = {key: ranks.share(value) for key, value in self.trainable.draw(shape_only, rng).items()}
+        images = from_uint8(self.pixels[ranks.share(chosen)])
+        rows["images"] = images if flipped is None else torch.where(ranks.share(flipped), images.flip(3), images)
+        if self.device.type == "cuda":
+            rows = {key: value.pin_memory() for key, value in rows.items()}
+        return rows
 
     def train_step(self) -> float:
         """One step of every phase on the next batch; returns the sum of their losses."""
-        config = self.config
-        rate = learning_rate(config, self.images_seen)
-        rng = generator(config.seed, "step", self.step)
-        images = from_uint8(self.pixels[batch_indices(config, len(self.pixels), self.step)])
-        if config.flip:
-            images = torch.where((torch.rand(len(images), 1, 1, 1, generator=rng) < 0.5), images.flip(3), images)
-        rows = {key: value.to(self.device) for key, value in self.trainable.draw(images, rng).items()}
+        rate = learning_rate(self.config, self.images_seen)
+        rows = {key: value.to(self.device, non_blocking=True) for key, value in self.ahead.rows(self.step).items()}
         total = 0.0
         for name, module in self.trainable.phases.items():
             loss = self._accumulate(name, rows)
@@ -189,7 +187,7 @@ class Run:
         return total
 
     def _accumulate(self, name: str, rows: dict[str, Tensor]) -> float:
-        """Gradients of one phase over the batch, micro-batch by micro-batch; returns the mean loss."""
+        """Gradients of one phase over the batch, micro-batch by micro-batch, of all ranks; returns the mean loss."""
         count = len(rows["images"])
         size = self.config.micro_batch or count
         others = [module for other, module in self.trainable.phases.items() if other != name]
@@ -199,12 +197,13 @@ class Run:
         for start in range(0, count, size):
             part = {key: value[start : start + size] for key, value in rows.items()}
             with autocast(self.config, self.device):
-                loss = self.trainable.loss(name, part, self.step) * (len(part["images"]) / count)
+                loss = self.trainable.loss(name, part, self.step) * (len(part["images"]) / (count * ranks.size()))
             self.scaler.scale(loss).backward()
             total += float(loss.detach())
         for module in others:
             module.requires_grad_(True)
-        return total
+        ranks.sum_gradients(self.trainable.phases[name].parameters())
+        return ranks.total(total)
 
     def _update(self, name: str, module: nn.Module, rate: float) -> bool:
         """Clip and apply the gradients of one phase; False if they are not finite."""
@@ -229,44 +228,53 @@ class Run:
                 target.copy_(source)
 
     def train(self, console: Console) -> bool:
-        """Train to the end. Returns False if a signal stopped it; a checkpoint is written either way."""
+        """Train to the end. Returns False if a signal stopped it; a checkpoint is written either way.
+
+        Raises:
+            UserError: the training diverged, a picture cannot be read, or another rank is gone.
+        """
         saved = time.monotonic()
         losses: list[float] = []
-        with stop_on_signal(self), _progress(console) as bar:
+        with stop_on_signal(self.stop), progress_bar(console) as bar:
             task = bar.add_task("train", total=self.config.images, completed=self.images_seen, speed=0.0, loss=math.nan)
-            begun, first = time.monotonic(), self.images_seen
-            while self.images_seen < self.config.images and not self._stop:
-                if _left(self.config, self.images_seen) == 1 > _left(self.config, self.images_seen + self.config.batch):
-                    shutil.copyfile(self.save(), self.folder / UNDECAYED)
+            begun, first, self.ahead.waited = time.monotonic(), self.images_seen, 0.0
+            while self.images_seen < self.config.images and not ranks.total(self._stop):
+                after = self.images_seen + self.config.batch
+                if ranks.rank() == 0 and undecayed(self.config, self.images_seen) == 1 > undecayed(self.config, after):
+                    checkpoint.write(self.folder / UNDECAYED, self.state())
                 losses.append(self.train_step())
-                seen = self.images_seen
-                speed = (seen - first) / (time.monotonic() - begun)
+                seen, passed = self.images_seen, time.monotonic() - begun
+                speed = (seen - first) / passed
                 bar.update(task, completed=seen, speed=speed, loss=losses[-1])
-                last = seen >= self.config.images
-                if (
-                    last
-                    or seen // self.config.validate_every != (seen - self.config.batch) // self.config.validate_every
-                ):
-                    record = self._validate(losses, speed)
-                    console.print(
-                        f"{seen:,} images: loss {record['loss']:.4f}, score {record['score']:.3f}, {speed:.1f} images/s"
-                    )
-                    losses, saved = [], 0.0
+                if self._due(seen):
+                    record = self._validate(losses, speed, self.ahead.waited / passed)
+                    if record:
+                        console.print(log.line(record))
+                    losses, saved = [], time.monotonic()
                 if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
                     self.save()
                     saved = time.monotonic()
         self.save()
+        ranks.wait()
         return self.images_seen >= self.config.images
 
-    def save(self) -> Path:
-        """Write a checkpoint now."""
-        return checkpoint.save(self.folder, self.step, self.state(), self.config.keep)
+    def _due(self, seen: int) -> bool:
+        every = self.config.validate_every
+        return seen >= self.config.images or seen // every != (seen - self.config.batch) // every
+
+    def save(self) -> None:
+        """Write a checkpoint now, if this is the first rank."""
+        if ranks.rank() == 0:
+            checkpoint.save(self.folder, self.step, self.state(), self.config.keep)
 
     def stop(self) -> None:
         """Ask ``train`` to save and return after the present step."""
         self._stop = True
 
-    def _validate(self, losses: list[float], speed: float) -> dict[str, Any]:
+    def _validate(self, losses: list[float], speed: float, waiting: float) -> dict[str, Any]:
+        """Figures, picture, export and checkpoint of this moment, by the first rank; the best so far is kept too."""
+        if ranks.rank() > 0:
+            return {}
         figures, picture = self.trainable.validate(self.averages)
         record = {
             "step": self.step,
@@ -274,33 +282,17 @@ class Run:
             "loss": sum(losses) / max(len(losses), 1),
             "lr": learning_rate(self.config, self.images_seen),
             "images_per_second": round(speed, 2),
+            "waiting %": round(100 * waiting, 2),
             "skipped": self.skipped,
             **{key: round(value, 5) for key, value in figures.items()},
         }
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(record) + "\n")
-            log.flush()
-            os.fsync(log.fileno())
+        log.append(self.folder, record)
         if picture is not None:
             save_picture(picture, self.folder / f"validation-{self.images_seen:09d}.png")
         self.trainable.export(self.averages, self.folder / "model", self.images_seen)
+        if figures["score"] > self.best:
+            self.best = figures["score"]
+            self.trainable.export(self.averages, self.folder / "best", self.images_seen)
+            checkpoint.write(self.folder / BEST, self.state())
+        self.save()
         return record
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]:.1f} images/s  loss {task.fields[loss]:.4f}"),
-        TimeElapsedColumn(), TimeRemainingColumn(), console=console, refresh_per_second=1,
-    )  # fmt: skip
-
-
-@contextmanager
-def stop_on_signal(run: Run) -> Iterator[None]:
-    """Inside, Ctrl-C and SIGTERM ask the run to save and stop; the former handlers come back after."""
-    before = {number: signal.signal(number, lambda *_: run.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ValidationInfo
 def resolve(text: str, info: ValidationInfo) -> str:
     """``text`` with ``${VARIABLE}`` and ``~`` filled in, relative to ``folder`` of the validation context, if any.
 
-    A name without a slash or a suffix, such as one of the zoo's, stays as it is.
+    A name without a slash or a suffix, such as one of the zoo's, stays as it is, and so does ``hub:OWNER/NAME``.
 
     Raises:
         ValueError: a variable is not set.
@@ -21,6 +21,8 @@ def resolve(text: str, info: ValidationInfo) -> str:
     if unset or not filled:
         raise ValueError(f"{text}: set the environment variable {unset.group().strip('${}') if unset else ''}")
     path = Path(filled)
+    if filled.startswith("hub:"):
+        return filled
     if path.is_absolute() or (path.name == filled and not path.suffix):
         return filled
     return str(Path((info.context or {}).get("folder", ".")) / path)

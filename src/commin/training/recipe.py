@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from commin.errors import UserError
+from commin.training.paths import RecipePath
 
 
 class Strict(BaseModel):
@@ -16,14 +17,26 @@ class Strict(BaseModel):
 
 
 class DataConfig(Strict):
-    """Which pictures: a split of a folder or zip (its place is an option, not part of a recipe), cropped to size."""
+    """Which pictures: a split of a folder or zip, cropped to size.
 
+    Attributes:
+        path: the folder or zip, unless the option ``--data`` gives one; None for the environment's COMMIN_DATA.
+        split, validation_split: of its manifest; None for all pictures.
+        size, crop: height and width in pixels, and what is cut out to fill them (`commin.images.crop_box`).
+        limit, validation_limit: the first pictures of each split alone.
+        stream, workers: decode pictures when they are needed, in so many threads, instead of once before; for sets that
+            do not fit in memory.
+    """
+
+    path: RecipePath | None = None
     split: str | None = "train"
     validation_split: str | None = "valid"
     size: int = Field(64, gt=0, multiple_of=16)
     crop: str = "celeba"
     limit: int | None = Field(None, gt=0)
     validation_limit: int = Field(256, gt=0)
+    stream: bool = False
+    workers: int = Field(4, gt=0)
 
 
 class LoopConfig(Strict):
@@ -38,7 +51,10 @@ class LoopConfig(Strict):
         clip: largest gradient norm.
         ema: decay of the weight average for each step, towards which it grows as (1 + step)/(10 + step).
         precision: float32, or bf16 or fp16 autocast.
+        forget_activations: compute activations again in the backward pass instead of keeping them: memory for time.
+        compile: compile the blocks of the network by ``torch.compile``.
         validate_every, checkpoint_minutes: images between validations, minutes between checkpoints.
+        keep: newest checkpoints kept, beside the best.
     """
 
     seed: int = 0
@@ -56,6 +72,8 @@ class LoopConfig(Strict):
     flip: bool = True
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     channels_last: bool = True
+    forget_activations: bool = False
+    compile: bool = False
     validate_every: int = Field(50_000, gt=0)
     checkpoint_minutes: float = Field(4.0, gt=0)
     keep: int = Field(2, gt=0)
@@ -93,7 +111,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse(model: type[R], content: dict[str, Any], path: Path) -> R:
     """Check a recipe's content. Raises UserError naming the first wrong key and the keys that exist."""
     try:
-        return model.model_validate(content)
+        return model.model_validate(content, context={"folder": path.parent})
     except ValidationError as error:
         raise UserError(f"{path}: {explain(model, error)}") from None
 

@@ -1,0 +1,84 @@
+"""Training speed of a recipe on this machine: one process on one core against several, and waiting for pictures.
+
+usage: python -P benchmarks/speed_train.py RECIPE.yaml [--processes 2] [--steps 20] [--stream] [--data FOLDER|ZIP]
+
+Prints images/s and the share of time spent waiting for pictures, of the first rank, and as JSON with --json.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from commin.data.imageset import ImageSet, load_pixels
+from commin.data.stream import Stream
+from commin.home import data_path, home
+from commin.training import ranks
+from commin.training.kinds import KINDS
+from commin.training.loop import Run
+from commin.training.recipe import parse, read_yaml
+
+
+def measure(options: argparse.Namespace) -> dict[str, float]:
+    torch.set_num_threads(1)
+    content = read_yaml(options.recipe)
+    recipe = parse(KINDS[content["kind"]].recipe, content, options.recipe)
+    with ranks.job(torch.device("cpu")) as device:
+        source, data = ImageSet(data_path(options.data)), recipe.data
+        entries = source.split(data.split, options.pictures)
+        with ranks.first_alone():
+            pixels = load_pixels(source, entries, data.size, data.crop, home() / "cache")
+        reader = Stream(source, entries, data.size, data.crop, data.workers) if options.stream else pixels
+        run = Run(KINDS[recipe.kind].make(recipe, pixels[:4]), recipe.loop, reader, Path(), device)
+        run.train_step()
+        run.ahead.waited, begin = 0.0, time.perf_counter()
+        for _ in range(options.steps):
+            run.train_step()
+        took = time.perf_counter() - begin
+        ranks.wait()
+        return {
+            "processes": ranks.size(),
+            "images/s": round(options.steps * recipe.loop.batch / took, 2),
+            "waiting %": round(100 * run.ahead.waited / took, 2),
+        } if ranks.rank() == 0 else {}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--stream", action="store_true", help="decode pictures when they are needed")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if "WORLD_SIZE" in os.environ:
+        found = measure(options)
+        if found:
+            print(json.dumps(found), flush=True)
+        return
+    results = []
+    for count in (1, options.processes):
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+        done = subprocess.run(
+            [sys.executable, *launch, __file__, *sys.argv[1:]],
+            env={**os.environ, "PYTHONSAFEPATH": "1"}, capture_output=True, text=True,
+        )  # fmt: skip
+        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+        if not lines:
+            sys.exit(done.stderr)
+        results.append(json.loads(lines[-1]))
+        print(results[-1], flush=True)
+    print(f"{results[1]['images/s'] / results[0]['images/s']:.2f} × the images/s of one process on one core")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

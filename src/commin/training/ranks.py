@@ -1,0 +1,131 @@
+"""The processes of one training job, called ranks, and the sums they make together.
+
+A launcher (``torchrun``, or Slurm through it) starts the processes and tells each its RANK, WORLD_SIZE and LOCAL_RANK.
+Without one there is a single process, for which every sum is the value itself. Of a batch of B rows rank r of R takes
+rows r, r + R, r + 2R, …; gradients of the mean over all B rows are summed once a step, after the micro-batches.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed
+
+from commin.errors import UserError
+
+PATIENCE = timedelta(hours=2)
+"""How long ranks wait for the first, which validates alone. One that died is noticed at once."""
+
+BUCKET = 1 << 26
+"""Numbers summed at a time: more take no less time, but memory."""
+
+
+def size() -> int:
+    """R, the number of ranks; 1 without a launcher."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """r, 0 … R − 1; 0 writes the files."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+@contextmanager
+def job(device: torch.device) -> Iterator[torch.device]:
+    """Join the job that a launcher started, if one did, and leave it after; gives this rank's device.
+
+    Without an index ``cuda`` becomes ``cuda:LOCAL_RANK``. GPUs talk by NCCL, everything else by gloo.
+
+    Raises:
+        UserError: the launcher's variables are wrong, or the other ranks cannot be reached.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+        yield device
+        return
+    try:
+        if device.type == "cuda":
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(device)
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise UserError(f"cannot join the job of {os.environ['WORLD_SIZE']} processes: {_line(error)}") from None
+    try:
+        yield device
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """Inside, the first rank of each machine goes before the others, which then find what it has made."""
+    ahead = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    if not ahead:
+        wait()
+    yield
+    if ahead:
+        wait()
+
+
+def wait() -> None:
+    """Until every rank is here."""
+    total(0.0)
+
+
+def share(rows: Tensor) -> Tensor:
+    """This rank's rows of a batch (B, …): every R-th, so that groups of rows at equal distance stay together."""
+    return rows[rank() :: size()]
+
+
+def total(value: float) -> float:
+    """The sum of a number over the ranks."""
+    return float(_sum(torch.tensor(value, dtype=torch.float64)))
+
+
+def mean(value: Tensor) -> Tensor:
+    """The mean of a tensor without gradient over the ranks; the tensor itself where there is one."""
+    return value if size() == 1 else _sum(value.detach().clone()) / size()
+
+
+def sum_gradients(parameters: Iterable[Tensor]) -> None:
+    """Replace every gradient by its sum over the ranks, which must all have the same ones."""
+    if size() == 1:
+        return
+    held: list[Tensor] = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        if held and (sum(each.numel() for each in held) >= BUCKET or held[0].dtype != parameter.grad.dtype):
+            _sum_together(held)
+            held = []
+        held.append(parameter.grad)
+    if held:
+        _sum_together(held)
+
+
+def _sum_together(gradients: list[Tensor]) -> None:
+    flat = _sum(torch.cat([gradient.flatten() for gradient in gradients]))
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view(gradient.shape))
+
+
+def _sum(value: Tensor) -> Tensor:
+    """Sum in place over the ranks."""
+    if size() > 1:
+        on_cpu = value.device.type == "cpu" and distributed.get_backend() == "nccl"
+        moved = value.cuda() if on_cpu else value
+        try:
+            distributed.all_reduce(moved)
+        except RuntimeError as error:
+            raise UserError(
+                f"rank {rank()}: another process of the job is gone ({_line(error)}); go on from the last checkpoint "
+                "with --resume"
+            ) from None
+        return moved.cpu() if on_cpu else moved
+    return value
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,221 @@
+"""Several processes: two ranks compute what one does, for every kind; a killed rank stops the job, which resumes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import multiprocessing
+
+from commin.images import to_picture, to_uint8
+from commin.training import checkpoint, ranks
+from commin.training.kinds import KINDS
+from commin.training.loop import Run
+from commin.training.recipe import parse
+from tests.conftest import smooth_images
+
+BATCH = 8
+SECTIONS: dict[str, dict[str, Any]] = {
+    "codec": {
+        "model": {"widths": [8, 8, 8], "latent_channels": [8, 32], "bottleneck": 8, "image_size": 32},
+        "link": {"reference_psnr_db": {"1/192": [10, 12], "1/48": [12, 14]}},
+    },
+    "inn": {"codec_precision": "float32", "model": {"bcr": "1/48", "width": 8, "blocks": 1, "lifts": 2}},
+    "prior": {"model": {"widths": [16, 16], "attention": [False, True], "head": 8, "groups": 8, "steps": 60}},
+    "gan": {
+        "model": {"widths": [8, 8, 8, 8], "style_dim": 8, "mapping_layers": 2},
+        "discriminator": {"widths": [8, 8, 8, 8]},
+        "gan": {"r1_every": 2, "path_every": 3},
+    },
+}
+
+
+def make_run(kind: str, codec: Path, folder: Path, **loop: Any) -> Run:
+    content: dict[str, Any] = {
+        "kind": kind,
+        "name": "tiny",
+        "data": {"size": 32, "crop": "centre", "validation_limit": 4},
+        "loop": {"images": 8000, "batch": BATCH, "warmup_images": 16, "validate_every": 8000, **loop},
+        **SECTIONS[kind],
+        **({"codec": str(codec)} if kind == "inn" else {}),
+    }
+    config = parse(KINDS[kind].recipe, content, Path("recipe"))
+    pixels = to_uint8(smooth_images(20, 32))
+    run = Run(KINDS[kind].make(config, pixels[:4]), config.loop, pixels, folder, torch.device("cpu"))
+    start = torch.Generator().manual_seed(1)
+    for module in run.trainable.phases.values():  # layers that start at zero would hide what is behind them
+        for parameter in module.parameters():
+            with torch.no_grad():
+                parameter.add_(0.02 * torch.randn(parameter.shape, generator=start))
+    return run
+
+
+def first_gradients(run: Run) -> dict[str, torch.Tensor]:
+    """The gradients that the optimizers are given in the first step, which has the lazy penalties too."""
+    seen: dict[str, torch.Tensor] = {}
+    update = run._update
+
+    def spy(name: str, module: torch.nn.Module, rate: float) -> bool:
+        for key, parameter in module.named_parameters():
+            if parameter.grad is not None:
+                seen[f"{name}.{key}"] = parameter.grad / run.scaler.get_scale()
+        return update(name, module, rate)
+
+    run._update = spy  # type: ignore[method-assign]
+    run.train_step()
+    return seen
+
+
+def in_double(run: Run) -> None:
+    """Weights, rows and every ``.float()`` in float64."""
+    for module in (*run.trainable.phases.values(), *run.averages.values(), getattr(run.trainable, "codec", None)):
+        if module is not None:
+            module.double()
+    make = run.ahead.make
+    wide = {torch.float32: torch.float64, torch.complex64: torch.complex128}
+    run.ahead.make = lambda step: {k: v.to(wide.get(v.dtype, v.dtype)) for k, v in make(step).items()}
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
+
+
+def results(codec: Path, folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    torch.set_num_threads(1)
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for kind in KINDS:
+        found[f"{kind} gradients"] = first_gradients(make_run(kind, codec, folder))
+    float32 = torch.Tensor.float
+    for kind in KINDS:
+        run = make_run(kind, codec, folder)
+        in_double(run)
+        for _ in range(20):
+            run.train_step()
+        networks = {**run.trainable.phases, **{f"average {name}": each for name, each in run.averages.items()}}
+        found[f"{kind} weights"] = {
+            f"{name}.{key}": value.clone()
+            for name, network in networks.items()
+            for key, value in network.state_dict().items()
+        }
+        torch.Tensor.float = float32  # type: ignore[method-assign]
+    return found
+
+
+def work(rank: int, size: int, port: int, codec: Path, folder: Path) -> None:
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    with ranks.job(torch.device("cpu")):
+        assert (ranks.rank(), ranks.size()) == (rank, size)
+        torch.save(results(codec, folder), folder / f"{size}-{rank}.pt")
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def jobs(codec_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dict[str, torch.Tensor]]]:
+    """What a single process and both ranks of a job of two arrive at."""
+    folder = tmp_path_factory.mktemp("jobs")
+    for size in (1, 2):
+        multiprocessing.spawn(work, (size, free_port(), codec_file, folder), nprocs=size)  # type: ignore[no-untyped-call]
+    return {name: torch.load(folder / f"{name}.pt") for name in ("1-0", "2-0", "2-1")}
+
+
+@pytest.mark.parametrize("kind", list(SECTIONS))
+def test_two_ranks_have_the_gradients_of_one_process(jobs: Any, kind: str) -> None:
+    alone = jobs["1-0"][f"{kind} gradients"]
+    assert alone
+    for name in ("2-0", "2-1"):
+        shared = jobs[name][f"{kind} gradients"]
+        assert shared.keys() == alone.keys()
+        for network in {key.split(".")[0] for key in alone}:
+            keys = [key for key in alone if key.startswith(f"{network}.")]
+            a, b = (torch.cat([each[key].flatten() for key in keys]) for each in (alone, shared))
+            assert float((a - b).norm() / a.norm()) < 1e-5, network
+            assert float(a.norm()) > 0
+
+
+@pytest.mark.parametrize("kind", list(SECTIONS))
+def test_two_ranks_end_with_the_weights_of_one_process(jobs: Any, kind: str) -> None:
+    """After 20 steps in float64, within 1e-8."""
+    alone = jobs["1-0"][f"{kind} weights"]
+    for name in ("2-0", "2-1"):
+        for key, value in jobs[name][f"{kind} weights"].items():
+            assert float((value - alone[key]).abs().max()) < 1e-8, key
+
+
+def test_shares_are_disjoint_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.arange(12)
+    monkeypatch.setattr(ranks, "size", lambda: 3)
+    parts = []
+    for rank in range(3):
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        parts.append(ranks.share(rows))
+    assert sorted(torch.cat(parts).tolist()) == rows.tolist()
+
+
+def test_batch_must_be_a_multiple_of_the_ranks(
+    tmp_path: Path, codec_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks, "size", lambda: 3)
+    with pytest.raises(ranks.UserError, match=r"loop\.batch = 8"):
+        make_run("codec", codec_file, tmp_path)
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> list[str]:
+    """torchrun with two ranks, training a small codec."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for index, image in enumerate(smooth_images(12, 32)):
+        to_picture(image).save(photos / f"{index}.png")
+    loop = {"images": 320, "batch": 8, "warmup_images": 16, "validate_every": 320, "checkpoint_minutes": 0.002}
+    content = {
+        "kind": "codec", "name": "tiny", "data": {"size": 32, "crop": "centre", "validation_limit": 4},
+        "loop": loop, **SECTIONS["codec"],
+    }  # fmt: skip
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    train = ["-m", "commin", "train", "codec", str(tmp_path / "recipe.yaml"), "--data", str(photos)]
+    return [sys.executable, *torchrun, *train, "--threads", "1"]
+
+
+def children(parent: int) -> list[int]:
+    path = Path(f"/proc/{parent}/task/{parent}/children")
+    return [int(each) for each in path.read_text().split()] if path.exists() else []
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the ranks in /proc")
+def test_a_killed_rank_stops_the_job_which_resumes(tmp_path: Path, launch: list[str]) -> None:
+    folder = tmp_path / "cut" / "tiny"
+    process = subprocess.Popen([*launch, "--runs", str(tmp_path / "cut")], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not checkpoint.listed(folder):
+        time.sleep(0.05)
+    found = children(process.pid)
+    assert len(found) >= 2
+    os.kill(random.choice(found[-2:]), signal.SIGKILL)
+    _, messages = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert "go on from the last checkpoint with --resume" in messages
+    assert "Traceback" not in messages.split("torch/distributed")[0]
+    whole = [*launch, "--runs", str(tmp_path / "whole")]
+    for command in (whole, [*launch, "--runs", str(tmp_path / "cut"), "--resume"]):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    states = [
+        checkpoint.load_latest(tmp_path / name / "tiny", torch.device("cpu"))["phases"]["codec"]
+        for name in ("whole", "cut")
+    ]
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
