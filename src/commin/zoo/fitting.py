@@ -47,7 +47,7 @@ class Fitter:
             bcr: ρ.
             snr_db: in dB.
             settings: the walk, and the table whose start and weights hold where nothing is fitted.
-            method: ``fusion`` fits gains, ``weights`` the Bayesian w_t, ``none`` neither; ``symbol``: for commin-symbol.
+            method: ``fusion`` fits gains, ``weights`` Bayesian w_t, ``none`` neither; ``symbol``: for commin-symbol.
             whiten: whether the start is fitted too.
             drop_db: PSNR in dB that naturalness may cost.
         """

@@ -1,7 +1,7 @@
 """CommIN taken apart: the INN's misfit, quality over network calls, ablations, the literal algorithm, speed.
 
-usage: python benchmarks/commin.py --data FOLDER|ZIP [--only inn,calls,ablations,literal,speed] [--pictures 96]
-       [--out results/commin.json]
+usage: python benchmarks/receivers.py --data FOLDER|ZIP [--only inn,calls,ablations,literal,speed] [--pictures 96]
+       [--out results/receivers.json]
 Pictures are the first of the test split; PSNR and LPIPS-Squeeze are means over them, all on the same received symbols.
 The nine-point comparison on the whole split is ``commin evaluate recipes/sweeps/faces64.yaml``.
 """
