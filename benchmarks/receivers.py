@@ -1,6 +1,6 @@
 """CommIN taken apart: the INN's misfit, quality over network calls, ablations, the literal algorithm, speed.
 
-usage: python benchmarks/receivers.py --data FOLDER|ZIP [--only inn,calls,ablations,literal,speed] [--pictures 96]
+usage: python benchmarks/receivers.py --data FOLDER|ZIP [--only inn,calls,ablations,tried,speed,literal] [--pictures 96]
        [--out results/receivers.json]
 Pictures are the first of the test split; PSNR and LPIPS-Squeeze are means over them, all on the same received symbols.
 The nine-point comparison on the whole split is ``commin evaluate recipes/sweeps/faces64.yaml``.
@@ -27,10 +27,12 @@ from commin.metrics.pixels import psnr
 from commin.receivers.base import Receiver
 from commin.receivers.commin_fast import CommINFast
 from commin.receivers.commin_settings import FastSettings
+from commin.receivers.commin_table import read_settings
 from commin.training.inn import InnRecipe, InnTraining
 from commin.training.recipe import parse, read_yaml
 from commin.units import parse_bcr
 from commin.zoo.cards import sha256
+from commin.zoo.fitting import Fitter
 from commin.zoo.load import codec_path
 from commin.zoo.receivers import receiver_files
 
@@ -106,6 +108,30 @@ def ablation_rows(images: Tensor) -> Iterator[Row]:
             yield {"system": name, **score(CommINFast(receiver.prior, inn, changed, 1.0), images, snr)}
 
 
+def tried_rows(images: Tensor) -> Iterator[Row]:
+    """Ways of correcting x0 and of walking, each fitted on 48 validation pictures at 0 dB: samples, and as fitted."""
+    walk = read_settings(FastSettings, RECIPES / "faces64-commin-fast.yaml")
+    fitter = Fitter("faces64", ImageSet(data_path(None)), "valid", 48, 1, torch.device("cpu"))
+    prior, inn = fast().prior, fast().inn
+    ways: dict[str, tuple[str, dict[str, Any], bool]] = {
+        "Bayesian weights": ("weights", {}, False), "calibrated fusion": ("fusion", {}, False),
+        "calibrated fusion, whitened start": ("fusion", {}, True),
+        "weights, start 0.5": ("weights", {"start": 0.5}, False),
+        "weights, start 0.7": ("weights", {"start": 0.7}, False), "weights, eta 0": ("weights", {"eta": 0.0}, False),
+        "weights, eta 1": ("weights", {"eta": 1.0}, False), "weights, second order": ("weights", {"order": 2}, False),
+        "weights, even in log-SNR": ("weights", {"spacing": "logsnr"}, False),
+    }  # fmt: skip
+    for name, (method, changes, whiten) in ways.items():
+        points = tuple(p.model_copy(update={"start": changes.get("start", p.start)}) for p in walk.points)
+        rest = {key: value for key, value in changes.items() if key != "start"}
+        settings = walk.model_copy(update={"points": points, **rest})
+        point = fitter.fit(BCR, 0.0, settings, method, whiten, 0.75)
+        fitted = settings.model_copy(update={"points": (point,)})
+        for naturalness in (1.0, None):
+            receiver = CommINFast(prior, inn, fitted, naturalness)
+            yield {"way": name, "naturalness": naturalness or point.naturalness, **score(receiver, images, 0.0)}
+
+
 def literal_rows(images: Tensor) -> Iterator[Row]:
     """The fast receiver beside the late start and, last as it takes hours, the literal algorithm."""
     for name in ("commin-fast", "commin-late", "commin"):
@@ -152,7 +178,8 @@ def median_seconds(run: Any, repeats: int = 5) -> float:
 
 
 PARTS = {
-    "inn": inn_rows, "calls": calls_rows, "ablations": ablation_rows, "speed": speed_rows, "literal": literal_rows
+    "inn": inn_rows, "calls": calls_rows, "ablations": ablation_rows, "tried": tried_rows,
+    "speed": speed_rows, "literal": literal_rows
 }  # fmt: skip
 
 
