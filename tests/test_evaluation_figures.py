@@ -1,5 +1,6 @@
 """Bootstrap, table, figures and report on made-up records with known answers."""
 
+import gzip
 import math
 from pathlib import Path
 
@@ -106,6 +107,16 @@ def test_the_table_does_not_depend_on_the_order(tmp_path: Path) -> None:
         write_csv(summarise(read_results(folder)), folder / "table.csv")
         tables.append((folder / "table.csv").read_bytes())
     assert tables[0] == tables[1]
+
+
+def test_compressed_records_are_read_as_they_are(tmp_path: Path) -> None:
+    plain = tmp_path / "records-0.jsonl"
+    append_lines(made_up(), plain)
+    rows = cells(summarise(read_results(tmp_path))[0])
+    with gzip.open(tmp_path / "records-0.jsonl.gz", "wb") as file:
+        file.write(plain.read_bytes())
+    plain.unlink()
+    assert cells(summarise(read_results(tmp_path))[0]) == rows
 
 
 def test_no_records_is_one_line(tmp_path: Path) -> None:

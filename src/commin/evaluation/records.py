@@ -1,5 +1,6 @@
 """One record for each (picture, system, ρ, SNR, seed): what was asked, measured and found, and files of them."""
 
+import gzip
 import json
 import math
 import os
@@ -105,19 +106,19 @@ def drop_torn_line(path: Path) -> None:
 
 def record_files(place: Path) -> list[Path]:
     """The record files of a folder, or the file itself. Raises UserError if there are none."""
-    files = [place] if place.is_file() else sorted(place.glob("records*.jsonl"))
+    files = [place] if place.is_file() else sorted([*place.glob("records*.jsonl"), *place.glob("records*.jsonl.gz")])
     if not files:
         raise UserError(f"{place}: no records there (records*.jsonl)")
     return files
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file, one at a time, as plain values; a torn last line is left out.
+    """The records of a file, plain or gzipped, one at a time, as plain values; a torn last line is left out.
 
     Raises:
         UserError: a line is no record, or was written by another version of the format.
     """
-    with path.open(encoding="utf-8") as file:
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
                 return
