@@ -51,10 +51,8 @@ def job(device: torch.device) -> Iterator[torch.device]:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError, KeyError) as error:
         raise UserError(f"cannot join the job of {os.environ['WORLD_SIZE']} processes: {_line(error)}") from None
-    try:
-        yield device
-    finally:
-        distributed.destroy_process_group()
+    yield device
+    distributed.destroy_process_group()  # not after an error: a broken group may hang in it, and the message be lost
 
 
 @contextmanager
