@@ -10,7 +10,7 @@ from commin.channels import channel
 from commin.data.imageset import ImageSet
 from commin.errors import UserError
 from commin.evaluation.lines import covariance_eigenvalues, pca_mse, principal_components
-from commin.evaluation.systems import SYSTEMS, Fit, Line, Point, Scheme, TrainSplit, group, make_system
+from commin.evaluation.systems import SYSTEMS, Fit, Line, Point, Scheme, TrainSplit, Way, group, make_system
 from commin.evaluation.systems.opta import Opta
 from commin.evaluation.systems.pca import Pca
 from commin.evaluation.systems.random_face import RandomFace
@@ -89,13 +89,13 @@ def test_pca_sends_unit_power_and_nears_its_formula(fit: Fit, name: str) -> None
     symbols = system.modulate(system.analyse(train))
     assert symbols.shape == (40, 256)
     assert torch.allclose(power(symbols), torch.ones(40), atol=1e-5)
-    sent = system.send(train, channel(name), POINT, image_generators(train, 0, "channel"), "mmse")
+    sent = system.send(train, Way(channel(name), POINT, image_generators(train, 0, "channel")))
     assert sent.images.shape == train.shape
     if name == "awgn":
         assert sent.measured_snr_db.mean().item() == pytest.approx(5.0, abs=0.2)
         expected = pca_mse(covariance_eigenvalues(fit.train.pixels()), 256, 5.0)
         assert float(mse(sent.images, train).mean()) == pytest.approx(expected, rel=0.25)
-    alone = system.send(train[3:4], channel(name), POINT, image_generators(train[3:4], 0, "channel"), "mmse")
+    alone = system.send(train[3:4], Way(channel(name), POINT, image_generators(train[3:4], 0, "channel")))
     assert torch.allclose(alone.images, sent.images[3:4], atol=1e-4)
 
 

@@ -17,7 +17,7 @@ from commin.evaluation.separation import files
 from commin.evaluation.separation.coefficients import SPREADS, Coder, Quantisers
 from commin.evaluation.separation.files import Header, Option, best, ladder, read, received, write
 from commin.evaluation.separation.rates import dispersion, normal_bits, normal_error
-from commin.evaluation.systems import Fit, Point, Scheme, TrainSplit, group
+from commin.evaluation.systems import Fit, Point, Scheme, TrainSplit, Way, group
 from commin.evaluation.systems.klt import SeparationKlt
 from commin.evaluation.systems.separation import SeparationCapacity, SeparationCapacityKnownHeader
 from commin.images import from_uint8, save_picture, to_picture, to_uint8
@@ -64,7 +64,7 @@ def make_fit(faces: Path, cache: Path, where: Point, symbols: int, **settings: f
 
 
 def send(system: Scheme, images: Tensor, where: Point) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    sent = system.send(images, Awgn(), where, image_generators(images, where.seed, "channel"), "mmse")
+    sent = system.send(images, Way(Awgn(), where, image_generators(images, where.seed, "channel")))
     assert sent.images.shape == images.shape
     assert sent.lost is not None
     assert len(sent.notes) == len(images)
@@ -228,6 +228,6 @@ def test_coefficients_over_a_code_of_that_length(faces: Path, images: Tensor, tm
     assert all("of" in note for note in notes)
     assert torch.allclose(seen[lost], rich.mean.view(1, 3, 64, 64).clamp(0, 1).expand(int(lost.sum()), -1, -1, -1))
     assert send(rich, images, point(-5.0, 5.0))[1].all()
-    alone = rich.send(images[2:3], Awgn(), point(5.0), image_generators(images[2:3], 0, "channel"), "mmse")
+    alone = rich.send(images[2:3], Way(Awgn(), point(5.0), image_generators(images[2:3], 0, "channel")))
     assert torch.allclose(alone.images, seen[2:3], atol=1e-5)
     assert len(list(tmp_path.glob("klt-*.safetensors"))) == 1

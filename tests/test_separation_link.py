@@ -12,6 +12,7 @@ from commin.errors import UserError
 from commin.evaluation.separation import bler, modem
 from commin.evaluation.separation.modem import SCHEMES, Mcs, Modem, blocks, payload
 from commin.evaluation.separation.rates import normal_bits
+from commin.evaluation.systems.base import Way
 from commin.evaluation.systems.separation import Separation
 from commin.randomness import generator, image_generators
 from commin.units import linear_to_db, power
@@ -96,5 +97,5 @@ def test_the_separate_system_end_to_end(faces: Path, tmp_path: Path) -> None:
     assert all("bytes" in note for note in notes)
     assert (seen - images).square().mean() < 1e-2
     assert send(system, images, point(0.0, 10.0))[1].all()
-    alone = system.send(images[1:2], Awgn(), point(10.0), image_generators(images[1:2], 0, "channel"), "mmse")
+    alone = system.send(images[1:2], Way(Awgn(), point(10.0), image_generators(images[1:2], 0, "channel")))
     assert torch.equal(alone.images, seen[1:2])

@@ -85,7 +85,7 @@ def test_added_parts_are_verified_and_found() -> None:
 @pytest.mark.parametrize("name", [name for name in RECEIVERS if "generator" not in NEEDS.get(name, ())])
 def test_receivers_restore(name: str) -> None:
     result = commin.load("own", "1/48", name).transmit(smooth_images(2), samples=2)
-    assert result.samples.shape == (2, 2 if name != "deepjscc" else result.samples.shape[1], 3, 64, 64)
+    assert result.samples.shape == (2, 2, 3, 64, 64)
     assert torch.isfinite(result.samples).all()
 
 
@@ -150,7 +150,11 @@ def test_fit_writes_a_table_and_goes_on(photo: Path, tmp_path: Path) -> None:
     assert run(*options, "--snr", "-5,5").count("naturalness") == 1  # the first is there already
     settings = read_settings(FastSettings, out)
     assert [point.snr_db for point in settings.points] == [-5, 5]
-    assert all(len(point.inn_gains) == 2 and 0 <= point.naturalness <= 1 for point in settings.points)
+    assert all(len(point.weights) == 2 and 0 <= point.naturalness <= 1 for point in settings.points)
+    assert all(0 <= weight <= 1 for point in settings.points for weight in point.weights)
+    fusion = ("--method", "fusion", "--snr", "0", "-o", tmp_path / "fusion.json")
+    assert run(*options[:-2], *fusion).count("naturalness") == 1
+    assert len(read_settings(FastSettings, tmp_path / "fusion.json").points[0].inn_gains) == 2
     symbol = ("--method", "symbol", "--snr", "0", "-o", tmp_path / "symbol.json")
     assert run(*options[:-2], *symbol).count("naturalness") == 1
     other = CliRunner().invoke(app, [*map(str, options), "--snr", "0", "--whiten"])

@@ -13,8 +13,8 @@ def fit(
     snr: Annotated[str, typer.Option(help="SNRs in dB, separated by commas.")] = "-5,0,5",
     walk: Annotated[Path | None, typer.Option(help="Steps, η, start and so on, as YAML; else the defaults.")] = None,
     method: Annotated[
-        str, typer.Option(help="fusion, weights or none (the walk's own table); symbol for commin-symbol.")
-    ] = "fusion",
+        str, typer.Option(help="weights, fusion or none (the walk's own table); symbol for commin-symbol.")
+    ] = "weights",
     whiten: Annotated[bool, typer.Option(help="Start noise that makes the estimate's error white.")] = False,
     drop: Annotated[float, typer.Option(help="PSNR in dB that naturalness may cost.")] = 0.9,
     data: Annotated[Path | None, typer.Option(help="Folder or zip; else COMMIN_DATA.")] = None,
@@ -23,7 +23,7 @@ def fit(
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, …")] = "cpu",
 ) -> None:
-    """Fit gains and naturalness of commin-fast for every ρ and SNR."""
+    """Fit weights and naturalness of commin-fast for every ρ and SNR."""
     from pydantic import ValidationError
 
     from commin.cli.devices import torch_device
@@ -36,7 +36,7 @@ def fit(
     from commin.zoo.fitting import Fitter
 
     if method not in ("fusion", "weights", "none", "symbol"):
-        raise UserError(f"--method {method}: choose fusion, weights, none or symbol")
+        raise UserError(f"--method {method}: choose weights, fusion, none or symbol")
     settings = read_settings(FastSettings, walk) if walk else FastSettings()
     done = read_settings(FastSettings, out).points if out.exists() else ()
     fitter = Fitter(model, ImageSet(data_path(data)), split, limit, seed, torch_device(device))

@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import ValidationError
 
 from commin.codec.deepjscc import DeepJSCC, DeepJSCCConfig
-from commin.errors import UserError
-from commin.zoo.modelfile import load_strict, read_model, write_model
+from commin.modelfile import load_strict, read_config, read_model, write_model
 
 KIND = "deepjscc"
 
@@ -25,10 +23,7 @@ def load_codec(path: Path, ends: Literal["both", "encoder", "decoder"] = "both")
         UserError: no such file, no codec in it, or weights that do not fit its config.
     """
     config_json, tensors = read_model(path, KIND)
-    try:
-        config = DeepJSCCConfig.model_validate(config_json)
-    except ValidationError as error:
-        raise UserError(f"{path}: its config does not fit this version: {error.errors()[0]['msg']}") from None
+    config = read_config(DeepJSCCConfig, config_json, path)
     codec = DeepJSCC(config, encoder=ends != "decoder", decoder=ends != "encoder")
     wanted = tuple(f"{name}." for name in ("encoder", "decoder") if ends in ("both", name))
     load_strict(codec, {key: value for key, value in tensors.items() if key.startswith(wanted)}, path)

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from commin.diffusion.prior import Prior
 from commin.errors import UserError
+from commin.modelfile import load_strict
 from commin.units import IMAGE_CHANNELS
-from commin.zoo.modelfile import load_strict
 
 SCHEDULER: dict[str, Any] = {
     "_class_name": "DDPMScheduler",

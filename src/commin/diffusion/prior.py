@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from commin.diffusion.schedule import TINY, Schedule
 from commin.errors import UserError
+from commin.modelfile import load_strict
 from commin.units import IMAGE_CHANNELS
-from commin.zoo.modelfile import load_strict
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 

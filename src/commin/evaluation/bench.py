@@ -18,7 +18,7 @@ from commin.evaluation.config import SweepConfig
 from commin.evaluation.features import try_backbone
 from commin.evaluation.fid import load_inception
 from commin.evaluation.records import WHOLE_SET, Record
-from commin.evaluation.systems import SYSTEMS, Fit, Line, Point, Scheme, System, TrainSplit, group, make_system
+from commin.evaluation.systems import SYSTEMS, Fit, Line, Point, Scheme, System, TrainSplit, Way, group, make_system
 from commin.evaluation.tap import Tap
 from commin.home import home
 from commin.images import from_uint8
@@ -160,9 +160,9 @@ class Bench:
         notes: tuple[str, ...] = ()
         begin = time.perf_counter()
         if isinstance(system, Scheme):
-            channel = make_channel(point.channel)
             generators = image_generators(images, point.seed, "channel")
-            sent = system.send(images, channel, point, generators, self.config.equalizer)
+            way = Way(make_channel(point.channel), point, generators, self.config.equalizer)
+            sent = system.send(images, way)
             restored, measured, seconds = sent.images, sent.measured_snr_db, 0.0
             lost, notes = sent.lost, sent.notes
         else:

@@ -147,3 +147,8 @@ def opta_mse(eigenvalues: Tensor, symbols: int, snr_db: float) -> float:
     level = logs.cumsum(0) / ranks - 2 * bits / ranks
     rank = int((logs > level).sum())
     return float(values.clamp_max(float(2 ** level[rank - 1])).sum()) / len(eigenvalues)
+
+
+def project(images: Tensor, mean: Tensor, rows: Tensor) -> Tensor:
+    """c = Vᵀ(x − μ): pictures (B, 3, H, W) in [0, 1], μ (n,) and V's columns as rows (m, n), to (B, m)."""
+    return torch.cat([(part.flatten(1) - mean) @ rows.T for part in images.split(512)])

@@ -22,6 +22,7 @@ from commin.evaluation.features import ORIGINALS, folder_of, kernel_distances, m
 from commin.evaluation.records import FORMAT, WHOLE_SET, append_lines, drop_torn_line, read_lines
 from commin.evaluation.systems.base import Point, place_of
 from commin.evaluation.workers import Workers, execute
+from commin.zoo.receivers import NEEDS
 
 RECORDS = "records-0.jsonl"
 LINES = ("opta",)
@@ -160,6 +161,9 @@ def _claim(folder: Path, config: SweepConfig, bench: Bench) -> None:
     }  # fmt: skip
     if config.fid:
         about["fid"] = True
+    files: dict[str, str] = {}
+    for ratio in config.bcr if any(NEEDS.get(name) for name in config.systems) else ():
+        files |= bench.model_hashes(ratio)
     path = folder / "sweep.json"
     if path.exists():
         try:
@@ -172,7 +176,12 @@ def _claim(folder: Path, config: SweepConfig, bench: Bench) -> None:
             raise UserError(
                 f"{folder}: holds records of another {key} ({stored.get(key)}, now {about[key]}); give another -o"
             )
-    content = {"about": about, "config": config.model_dump(mode="json")}
+        kept = stored.get("files", {})
+        for name in files:
+            if kept.get(name, files[name]) != files[name]:
+                raise UserError(f"{folder}: holds records of another {name} than is here now; give another -o")
+        files = kept | files
+    content = {"about": about | {"files": files}, "config": config.model_dump(mode="json")}
     try:
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

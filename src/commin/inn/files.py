@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
-from commin.errors import UserError
 from commin.inn.degradation import Degradation, DegradationConfig
-from commin.zoo.modelfile import load_strict, read_model, write_model
+from commin.modelfile import load_strict, read_config, read_model, write_model
 
 KIND = "inn"
 
@@ -24,10 +22,7 @@ def load_inn(path: Path) -> Degradation:
         UserError: no such file, no INN in it, or weights that do not fit its config.
     """
     config_json, tensors = read_model(path, KIND)
-    try:
-        config = DegradationConfig.model_validate(config_json)
-    except ValidationError as error:
-        raise UserError(f"{path}: its config does not fit this version: {error.errors()[0]['msg']}") from None
+    config = read_config(DegradationConfig, config_json, path)
     inn = Degradation(config)
     load_strict(inn, tensors, path)
     return inn.eval()

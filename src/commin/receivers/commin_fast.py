@@ -22,6 +22,9 @@ from commin.receivers.commin_fusion import Bands, corrections, fuse
 from commin.receivers.commin_rows import Progress, Rows, check_parts, restore_rows
 from commin.receivers.commin_settings import FastSettings, RowSettings
 
+Correct = Callable[[int, Tensor], Tensor]
+"""The number of a step, from 0, and its x0 (R, 3, H, W) in [−1, 1] to x̂."""
+
 
 class CommINFast(nn.Module):
     """Few steps from a noised estimate, corrected at x0."""
@@ -59,21 +62,37 @@ class CommINFast(nn.Module):
         """
         check_parts(arrival, self.prior, self.inn)
 
-        def restore(rows: Rows) -> Tensor:
-            chosen = self.settings.at(arrival.bcr, rows.snr_db)
-            bands = self.settings.bands(rows.y)
-            correct = correction(self.inn, rows.y, rows.snr_db, chosen, bands)
+        def correct(rows: Rows, chosen: RowSettings, bands: Bands) -> Correct:
+            return correction(self.inn, rows.y, rows.snr_db, chosen, bands)
 
-            def denoise(x: Tensor, t: Tensor) -> Tensor:
-                rows.tick()
-                return self.prior.denoise(x, t)
-
-            return fast_walk(self.prior.schedule, denoise, self.settings, chosen, rows, bands, correct)
-
-        pictures = restore_rows(
-            arrival, generators, samples, self.settings.limit, self.network_calls, restore, self.progress
+        return restore_fast(
+            self.prior, self.settings, correct, arrival, generators, samples, self.naturalness, self.progress
         )
-        return natural(pictures, arrival, self.settings, self.naturalness)
+
+
+def restore_fast(
+    prior: Prior,
+    settings: FastSettings,
+    correct: Callable[[Rows, RowSettings, Bands], Correct],
+    arrival: Arrival,
+    generators: Sequence[torch.Generator],
+    samples: int,
+    naturalness: float | None,
+    progress: Progress | None,
+) -> Tensor:
+    """Pictures (B, S, 3, H, W) in [0, 1] by `fast_walk`, blended by `natural`; ``correct`` makes the correction."""
+
+    def restore(rows: Rows) -> Tensor:
+        chosen, bands = settings.at(arrival.bcr, rows.snr_db), settings.bands(rows.y)
+
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            rows.tick()
+            return prior.denoise(x, t)
+
+        return fast_walk(prior.schedule, denoise, settings, chosen, rows, bands, correct(rows, chosen, bands))
+
+    pictures = restore_rows(arrival, generators, samples, settings.limit, settings.steps, restore, progress)
+    return natural(pictures, arrival, settings, naturalness)
 
 
 def natural(pictures: Tensor, arrival: Arrival, settings: FastSettings, naturalness: float | None) -> Tensor:
@@ -91,7 +110,7 @@ def fast_walk(
     chosen: RowSettings,
     rows: Rows,
     bands: Bands,
-    correct: Callable[[int, Tensor], Tensor],
+    correct: Correct,
 ) -> Tensor:
     """From the noised estimate to pictures (R, 3, H, W) in [−1, 1] by N calls of ``denoise``, each x0 corrected."""
     times = settings.times(schedule, chosen.start).to(rows.y.device)
@@ -114,9 +133,7 @@ def start(schedule: Schedule, y: Tensor, noise: Tensor, t: Tensor, error: Tensor
     return signal.sqrt() * y + bands.inverse(variance.sqrt() * bands.transform(noise))
 
 
-def correction(
-    inn: Degradation | None, y: Tensor, snr_db: Tensor, chosen: RowSettings, bands: Bands
-) -> Callable[[int, Tensor], Tensor]:
+def correction(inn: Degradation | None, y: Tensor, snr_db: Tensor, chosen: RowSettings, bands: Bands) -> Correct:
     """The map from a step's number and x0 to x̂: calibrated fusion where there are gains, else replacement by w_t."""
 
     def fusion(step: int, x0: Tensor) -> Tensor:

@@ -19,9 +19,10 @@ from commin.channels.base import Csi
 from commin.codec.deepjscc import DeepJSCC
 from commin.diffusion.prior import Prior
 from commin.receivers.base import Arrival
-from commin.receivers.commin_fast import fast_walk, natural
-from commin.receivers.commin_rows import Progress, Rows, check_parts, restore_rows
-from commin.receivers.commin_settings import FastSettings
+from commin.receivers.commin_fast import Correct, restore_fast
+from commin.receivers.commin_fusion import Bands
+from commin.receivers.commin_rows import Progress, Rows, check_parts
+from commin.receivers.commin_settings import FastSettings, RowSettings
 
 ITERATIONS = 4
 
@@ -52,23 +53,13 @@ class CommINSymbol(nn.Module):
         """
         check_parts(arrival, self.prior, None)
 
-        def restore(rows: Rows) -> Tensor:
-            chosen, bands = self.settings.at(arrival.bcr, rows.snr_db), self.settings.bands(rows.y)
+        def correct(rows: Rows, chosen: RowSettings, bands: Bands) -> Correct:
+            encode = encoder_of(arrival.codec, arrival.bcr, rows.snr_db)
+            return lambda step, x0: towards_symbols(encode, x0, rows.symbols, rows.snr_db, chosen.weights[:, step])
 
-            def correct(step: int, x0: Tensor) -> Tensor:
-                encode = encoder_of(arrival.codec, arrival.bcr, rows.snr_db)
-                return towards_symbols(encode, x0, rows.symbols, rows.snr_db, chosen.weights[:, step])
-
-            def denoise(x: Tensor, t: Tensor) -> Tensor:
-                rows.tick()
-                return self.prior.denoise(x, t)
-
-            return fast_walk(self.prior.schedule, denoise, self.settings, chosen, rows, bands, correct)
-
-        pictures = restore_rows(
-            arrival, generators, samples, self.settings.limit, self.network_calls, restore, self.progress
+        return restore_fast(
+            self.prior, self.settings, correct, arrival, generators, samples, self.naturalness, self.progress
         )
-        return natural(pictures, arrival, self.settings, self.naturalness)
 
 
 def encoder_of(codec: DeepJSCC, bcr: Fraction, snr_db: Tensor) -> Callable[[Tensor], Tensor]:

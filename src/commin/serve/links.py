@@ -8,10 +8,8 @@ import torch
 from commin.channels import channel as make_channel
 from commin.link import Link
 from commin.receivers.commin_rows import Progress
-from commin.units import parse_bcr
 from commin.zoo import receivers as registry
-from commin.zoo.cards import sha256
-from commin.zoo.load import codec_path, load
+from commin.zoo.load import load, weights_of
 
 KEPT = 8
 
@@ -42,13 +40,11 @@ class Links:
         self._kept.move_to_end((bcr, receiver))
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
-        link = found.link
+        link, chosen = found.link, found.link.receiver
         if receiver in registry.NATURALNESS:
-            vars(link.receiver)["naturalness"] = naturalness  # α is a setting of the receiver, not of its weights
-        ready = Link(link.codec, link.bcr, make_channel(channel), link.receiver, link.equalizer)
-        return Loaded(ready, found.weights)
+            chosen = registry.with_naturalness(chosen, naturalness)
+        return Loaded(Link(link.codec, link.bcr, make_channel(channel), chosen, link.equalizer), found.weights)
 
     def _load(self, bcr: str, receiver: str) -> Loaded:
         link = load(self.model, bcr, receiver, device=self.device, progress=self.progress)
-        files = [codec_path(self.model), *registry.receiver_files(receiver, self.model, parse_bcr(bcr))]
-        return Loaded(link, {path.name: sha256(path) for path in files})
+        return Loaded(link, weights_of(self.model, bcr, receiver))

@@ -13,10 +13,10 @@ from commin.channels import CHANNELS
 from commin.codec.files import load_codec
 from commin.evaluation.panel import Cell, panel
 from commin.evaluation.records import Record
+from commin.evaluation.single import record_lines, single_record
 from commin.link import Transmission
 from commin.metrics.lpips import try_lpips
 from commin.metrics.pixels import psnr
-from commin.randomness import pixel_digest
 from commin.serve.line import Job, Part
 from commin.serve.links import Links
 from commin.serve.pictures import SPREAD_TOP, encoded, heat, image_url, spread
@@ -94,7 +94,7 @@ class Studio:
                     job.publish(_symbols(result, task.snr_db))
                 pictures = result.samples[0].cpu()
                 job.publish(_restored(record, pictures, image))
-                cells.append(Cell(pictures[0], f"{task.snr_db:g} dB, {name}", _lines(record)))
+                cells.append(Cell(pictures[0], f"{task.snr_db:g} dB, {name}", record_lines(record)))
                 records.append(record)
             self._files(job, task, records, cells)
             for name in task.receivers if task.fade else ():
@@ -120,18 +120,10 @@ class Studio:
         loaded = self.links.get(task.bcr, name, task.channel, task.naturalness)
         begin = time.perf_counter()
         result = self._transmit(task, name, name, image[None], task.snr_db, samples)
-        seconds = time.perf_counter() - begin
-        restored, lpips = result.images.cpu(), try_lpips()
-        record = Record(
-            image="upload", digest=pixel_digest(image), model=self.model, system=name, channel=task.channel,
-            bcr=task.bcr, k=result.use.symbols, n=result.use.samples, snr_db=task.snr_db, design_snr_db=task.snr_db,
-            measured_snr_db=round(float(result.measured_snr_db), 4), seed=task.seed,
-            psnr_db=round(float(psnr(restored, image[None])), 4),
-            lpips=round(float(lpips(restored, image[None])), 5) if lpips else None,
-            lpips_backbone=lpips.backbone.name if lpips else None, seconds=round(seconds, 4),
-            network_calls=loaded.link.receiver.network_calls,
-            versions={"commin": commin.__version__, "torch": torch.__version__}, weights=loaded.weights,
-            note=f"{samples} samples" if samples > 1 else "",
+        record = single_record(
+            image, result, loaded.link, name="upload", model=self.model, system=name, channel=task.channel,
+            snr_db=task.snr_db, design_snr_db=task.snr_db, seed=task.seed, seconds=time.perf_counter() - begin,
+            weights=loaded.weights, note=f"{samples} samples" if samples > 1 else "",
         )  # fmt: skip
         return record, result
 
@@ -186,8 +178,3 @@ def _restored(record: Record, pictures: Tensor, image: Tensor) -> Part:
         part["spread"] = image_url(heat(deviation))
         part["spread_mean"] = round(float(deviation.mean()), 4)
     return part
-
-
-def _lines(record: Record) -> tuple[str, str]:
-    lpips = "n/a" if record.lpips is None else f"{record.lpips:.3f} ({record.lpips_backbone})"
-    return f"PSNR {record.psnr_db:.2f} dB", f"LPIPS {lpips}"

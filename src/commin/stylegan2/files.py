@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
-from commin.errors import UserError
+from commin.modelfile import load_strict, read_config, read_model, write_model
 from commin.stylegan2.generator import Generator, GeneratorConfig
-from commin.zoo.modelfile import load_strict, read_model, write_model
 
 KIND = "stylegan2"
 
@@ -24,10 +22,7 @@ def load_generator(path: Path) -> Generator:
         UserError: no such file, no generator in it, or weights that do not fit its config.
     """
     content, tensors = read_model(path, KIND)
-    try:
-        config = GeneratorConfig.model_validate(content)
-    except ValidationError as error:
-        raise UserError(f"{path}: its config does not fit this version: {error.errors()[0]['msg']}") from None
+    config = read_config(GeneratorConfig, content, path)
     generator = Generator(config)
     load_strict(generator, tensors, path)
     return generator.eval()

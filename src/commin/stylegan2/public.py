@@ -22,9 +22,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from commin.errors import UserError
+from commin.modelfile import load_strict
 from commin.stylegan2.generator import Generator, GeneratorConfig
 from commin.stylegan2.resample import FILTER
-from commin.zoo.modelfile import load_strict
 
 Names = Iterator[tuple[str, str]]
 """Pairs of our key and theirs."""

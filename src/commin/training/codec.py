@@ -15,11 +15,11 @@ from commin.channels.base import Csi
 from commin.codec.deepjscc import DeepJSCC, DeepJSCCConfig, pack, served_channels, unpack
 from commin.codec.files import KIND, save_codec
 from commin.images import from_uint8, grid, to_uint8
+from commin.modelfile import load_strict, read_model
 from commin.randomness import image_generators
 from commin.training.recipe import Recipe, Strict
 from commin.units import DOWNSAMPLING, db_to_linear, linear_to_db, normalize_power, parse_bcr
 from commin.zoo.load import codec_path
-from commin.zoo.modelfile import load_strict, read_model
 
 VALIDATION_SNRS_DB = (-5.0, 0.0, 5.0)
 

@@ -20,12 +20,12 @@ from commin.errors import UserError
 from commin.images import from_uint8, grid
 from commin.inn.degradation import Degradation, DegradationConfig, misfit
 from commin.inn.files import KIND, save_inn
+from commin.modelfile import load_strict, read_model
 from commin.randomness import generator
 from commin.training.codec import VALIDATION_SNRS_DB
 from commin.training.paths import RecipePath
 from commin.training.recipe import Recipe
 from commin.zoo.load import codec_path
-from commin.zoo.modelfile import load_strict, read_model
 
 DRAWS = 16
 """Noise draws of each picture in the estimate of the floor."""

@@ -10,9 +10,9 @@ from commin.codec.files import KIND as codec_kind
 from commin.errors import UserError
 from commin.home import home
 from commin.inn.files import KIND as inn_kind
+from commin.modelfile import read_any_model
 from commin.stylegan2.files import KIND as generator_kind
 from commin.zoo.cards import Card, Place, sha256
-from commin.zoo.modelfile import read_any_model
 from commin.zoo.receivers import RECEIVERS
 
 KINDS = {codec_kind: "codec", inn_kind: "inn", generator_kind: "generator"}

@@ -14,9 +14,9 @@ from commin.errors import UserError
 from commin.link import Link
 from commin.receivers.commin_rows import Progress
 from commin.units import parse_bcr
-from commin.zoo.cards import cards, find_card
+from commin.zoo.cards import cards, find_card, sha256
 from commin.zoo.fetch import find
-from commin.zoo.receivers import Parts, complete, make_receiver
+from commin.zoo.receivers import Parts, complete, make_receiver, receiver_files
 
 
 def load(
@@ -66,6 +66,12 @@ def codec_path(model: str) -> Path:
         models = sorted({c.model for c in cards().values() if c.model and c.kind == "codec"})
         raise UserError(f"--model {model}: no such model; there are {', '.join(models)}, or give a .safetensors file")
     return find(card.name)
+
+
+def weights_of(model: str, bcr: str | float | Fraction, receiver: str) -> dict[str, str]:
+    """Name and SHA-256 of every file and folder that a link of this model is made from."""
+    files = [codec_path(model), *receiver_files(receiver, model, parse_bcr(bcr))]
+    return {path.name: sha256(path) for path in files}
 
 
 def default_receivers(model: str, bcr: str | float | Fraction) -> list[str]:

@@ -1,6 +1,7 @@
 """Receivers by name: what weights each needs from the zoo, and how it is put together from them."""
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -166,6 +167,13 @@ def make_receiver(name: str, parts: Parts) -> Receiver:
         if not 0 <= parts.naturalness <= 1:
             raise UserError(f"--naturalness {parts.naturalness:g}: must be in 0..1")
     return RECEIVERS[name](parts)
+
+
+def with_naturalness(receiver: Receiver, naturalness: float | None) -> Receiver:
+    """A receiver of `NATURALNESS` with another α, None for its settings'; the networks are shared."""
+    changed = copy(receiver)
+    changed.naturalness = naturalness  # type: ignore[attr-defined]
+    return changed
 
 
 def receiver_files(name: str, model: str, bcr: Fraction) -> list[Path]:

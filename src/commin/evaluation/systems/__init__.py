@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from commin.errors import UserError
-from commin.evaluation.systems.base import Fit, Line, Place, Point, Scheme, Sent, System, TrainSplit
+from commin.evaluation.systems.base import Fit, Line, Place, Point, Scheme, Sent, System, TrainSplit, Way
 from commin.evaluation.systems.klt import SeparationKlt
 from commin.evaluation.systems.opta import Opta
 from commin.evaluation.systems.pca import Pca
@@ -55,4 +55,17 @@ def group(name: str, system: System) -> str:
     return "lpips" if "lpips" in str(getattr(system, "loss_name", "")) else "plain"
 
 
-__all__ = ["SYSTEMS", "Fit", "Line", "Place", "Point", "Scheme", "Sent", "System", "TrainSplit", "group", "make_system"]
+__all__ = [
+    "SYSTEMS",
+    "Fit",
+    "Line",
+    "Place",
+    "Point",
+    "Scheme",
+    "Sent",
+    "System",
+    "TrainSplit",
+    "Way",
+    "group",
+    "make_system",
+]

@@ -10,9 +10,10 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from commin.channels.base import Channel
+from commin.channels.base import Channel, Received
 from commin.channels.equalizer import Equalizer
 from commin.data.imageset import Entry, ImageSet, load_pixels, split_hash
 from commin.errors import UserError
@@ -89,6 +90,27 @@ class Sent:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Way:
+    """What lies between a scheme's two ends.
+
+    Attributes:
+        channel: what symbols go through.
+        point: its true SNR, and those that the ends are told.
+        generators: one for each picture.
+        equalizer: for channels with gains.
+    """
+
+    channel: Channel
+    point: Point
+    generators: Sequence[torch.Generator]
+    equalizer: Equalizer = "mmse"
+
+    def carry(self, symbols: Tensor) -> Received:
+        """Symbols complex64 (B, k), mean |z|² = 1 in each row, through the channel at the point's SNR."""
+        return self.channel(symbols, torch.full((len(symbols),), self.point.snr_db), self.generators)
+
+
 @runtime_checkable
 class Scheme(Protocol):
     """A system with a transmitter of its own; k, channel, SNRs and seeds are those of every other system."""
@@ -96,15 +118,8 @@ class Scheme(Protocol):
     name: str
     network_calls: int
 
-    def send(
-        self,
-        images: Tensor,
-        channel: Channel,
-        point: Point,
-        generators: Sequence[torch.Generator],
-        equalizer: Equalizer,
-    ) -> Sent:
-        """Send pictures (B, 3, H, W) over the channel and restore them; row i random by generators[i] alone."""
+    def send(self, images: Tensor, way: Way) -> Sent:
+        """Send pictures (B, 3, H, W) and restore them; row i random by way.generators[i] alone."""
         ...
 
 
@@ -207,6 +222,21 @@ class Fit:
         """The cache file of something fitted on the train split and on whatever else ``key`` says."""
         text = "|".join(map(str, (self.train.key, *key)))
         return self.train.cache / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:24]}{suffix}"
+
+
+def awgn_alone(name: str, fit: Fit) -> None:
+    """Raise UserError, naming the system, unless the channel is awgn."""
+    if fit.point.channel != "awgn":
+        raise UserError(f"{name}: for the channel awgn alone, not for {fit.point.channel}")
+
+
+def kept_tensors(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors at ``path``; made and written there the first time, under a temporary name."""
+    if not path.is_file():
+        temporary = temporary_name(path)
+        save_file(make(), temporary)
+        temporary.replace(path)
+    return load_file(path)
 
 
 def temporary_name(path: Path) -> Path:

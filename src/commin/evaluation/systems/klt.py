@@ -1,20 +1,16 @@
 """The strongest simple separate scheme: principal components, one quantiser step, entropy code, a code of k symbols."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from commin.channels.base import Channel
-from commin.channels.equalizer import Equalizer
 from commin.errors import UserError
-from commin.evaluation.lines import leading_components
+from commin.evaluation.lines import leading_components, project
 from commin.evaluation.separation.coefficients import SPREADS, Coder, Quantisers
 from commin.evaluation.separation.rates import normal_bits, normal_error
-from commin.evaluation.systems.base import Fit, Point, Sent, Settings, TrainSplit, temporary_name
+from commin.evaluation.systems.base import Fit, Sent, Settings, TrainSplit, Way, awgn_alone, kept_tensors
 from commin.evaluation.systems.separation import random_codeword
 from commin.images import from_uint8
 
@@ -46,8 +42,7 @@ class SeparationKlt:
 
     def __init__(self, fit: Fit) -> None:
         settings = fit.parse(self.name, KltSettings)
-        if fit.point.channel != "awgn":
-            raise UserError(f"{self.name}: for the channel awgn alone, not for {fit.point.channel}")
+        awgn_alone(self.name, fit)
         self.symbols = fit.symbols
         path = fit.stored("klt", ".safetensors", settings.components)
         self.mean, self.rows, quantisers = _fitted(fit.train, path, settings.components, settings.pool)
@@ -69,39 +64,28 @@ class SeparationKlt:
 
     def analyse(self, images: Tensor) -> Tensor:
         """c: pictures (B, 3, H, W) in [0, 1] to (B, components)."""
-        return _analyse(images, self.mean, self.rows)
+        return project(images, self.mean, self.rows)
 
-    def send(
-        self,
-        images: Tensor,
-        channel: Channel,
-        point: Point,
-        generators: Sequence[torch.Generator],
-        equalizer: Equalizer,
-    ) -> Sent:
+    def send(self, images: Tensor, way: Way) -> Sent:
         """See `commin.evaluation.systems.base.Scheme`; what is sent is a Gaussian codeword."""
-        measured = random_codeword(self.symbols, channel, point, generators)
+        measured = random_codeword(self.symbols, way)
         which, bits, decoded = self.coder.choose(self.analyse(images.cpu()), self.bits)
-        chance = normal_error(self.symbols, point.snr_db, self.bits)
-        fails = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators]) < chance
+        chance = normal_error(self.symbols, way.point.snr_db, self.bits)
+        fails = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in way.generators]) < chance
         lost = fails | (which < 0)
         decoded = torch.where(lost[:, None], torch.zeros_like(decoded), decoded)
         notes = tuple(f"{used:.0f} of {self.bits} bits, ε = {self.error:g}" for used in bits)
         return Sent((self.mean + decoded @ self.rows).clamp(0, 1).view_as(images), measured, lost, notes)
 
 
-def _analyse(images: Tensor, mean: Tensor, rows: Tensor) -> Tensor:
-    return torch.cat([(part.flatten(1) - mean) @ rows.T for part in images.split(512)])
-
-
 @lru_cache(maxsize=1)
 def _fitted(train: TrainSplit, path: Path, count: int, pool: int) -> tuple[Tensor, Tensor, Quantisers]:
     """Mean (n,), the leading eigenvectors as rows, kept at ``path``, and the quantisers: the same at every point."""
-    if not path.is_file():
+
+    def make() -> dict[str, Tensor]:
         mean, _, vectors = leading_components(train.pixels(), count)
-        temporary = temporary_name(path)
-        save_file({"mean": mean, "vectors": vectors.T.contiguous()}, temporary)
-        temporary.replace(path)
-    found = load_file(path)
+        return {"mean": mean, "vectors": vectors.T.contiguous()}
+
+    found = kept_tensors(path, make)
     mean, rows = found["mean"], found["vectors"]
-    return mean, rows, Quantisers(_analyse(from_uint8(train.pool(pool)), mean, rows))
+    return mean, rows, Quantisers(project(from_uint8(train.pool(pool)), mean, rows))

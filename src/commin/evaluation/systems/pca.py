@@ -1,15 +1,12 @@
 """Uncoded linear transmission of principal components: the analogue system that a trained codec must beat."""
 
-from collections.abc import Sequence
-
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from commin.channels.base import Channel, Csi, Received
-from commin.channels.equalizer import Equalizer, equalize
-from commin.evaluation.lines import pca_powers, principal_components
-from commin.evaluation.systems.base import Fit, Point, Sent, Settings, temporary_name
+from commin.channels.base import Csi, Received
+from commin.channels.equalizer import equalize
+from commin.evaluation.lines import pca_powers, principal_components, project
+from commin.evaluation.systems.base import Fit, Sent, Settings, Way, kept_tensors
 from commin.images import from_uint8
 from commin.units import db_to_linear, measured_snr_db, normalize_power
 
@@ -39,12 +36,12 @@ class Pca:
         used = min(2 * self.symbols, 3 * height * width)
         kept = max(used, 3 * height * width // 6)
         path = fit.stored("pca", ".safetensors", kept)
-        if not path.is_file():
+
+        def make() -> dict[str, Tensor]:
             mean, values, vectors = principal_components(fit.train.pixels(), kept)
-            temporary = temporary_name(path)
-            save_file({"mean": mean, "values": values, "vectors": vectors.T.contiguous()}, temporary)
-            temporary.replace(path)
-        found = load_file(path)
+            return {"mean": mean, "values": values, "vectors": vectors.T.contiguous()}
+
+        found = kept_tensors(path, make)
         self.mean, values, self.rows = found["mean"], found["values"][:used], found["vectors"][:used]
         powers = pca_powers(values, self.symbols, fit.point.design_snr_db)
         self.scale = (powers / values.double().clamp_min(1e-20)).sqrt().float()
@@ -54,7 +51,7 @@ class Pca:
 
     def analyse(self, images: Tensor) -> Tensor:
         """c = Vᵀ(x − μ): pictures (B, 3, H, W) in [0, 1] to (B, min(2k, n))."""
-        return torch.cat([(part.flatten(1) - self.mean) @ self.rows.T for part in images.split(512)])
+        return project(images, self.mean, self.rows)
 
     def modulate(self, coefficients: Tensor) -> Tensor:
         """Coefficients (B, ≤ 2k) to symbols z, complex64 (B, k), mean |z|² = 1 in each row."""
@@ -66,23 +63,17 @@ class Pca:
         """Symbols (B, k) back to the reals in use, (B, ≤ 2k)."""
         return torch.cat([symbols.real, symbols.imag], 1)[:, : len(self.scale)]
 
-    def send(
-        self,
-        images: Tensor,
-        channel: Channel,
-        point: Point,
-        generators: Sequence[torch.Generator],
-        equalizer: Equalizer,
-    ) -> Sent:
+    def send(self, images: Tensor, way: Way) -> Sent:
         """See `commin.evaluation.systems.base.Scheme`."""
         symbols = self.modulate(self.analyse(images.cpu()))
-        received = channel(symbols, torch.full((len(images),), point.snr_db), generators)
+        received = way.carry(symbols)
         gains = received.csi.gains if received.csi else None
         arrived = symbols if gains is None else gains * symbols
         measured = measured_snr_db(arrived, received.symbols - arrived)
-        if point.told_snr_db is not None:
-            received = Received(received.symbols, Csi(torch.full((len(images),), point.told_snr_db), gains))
-        got, snr_db = equalize(received, equalizer)
+        told = way.point.told_snr_db
+        if told is not None:
+            received = Received(received.symbols, Csi(torch.full((len(images),), told), gains))
+        got, snr_db = equalize(received, way.equalizer)
         gain = self.cross / (self.energy + 0.5 / db_to_linear(snr_db).unsqueeze(1))
         restored = self.mean + (gain * self.reals(got)) @ self.rows
         return Sent(restored.clamp(0, 1).view_as(images), measured)

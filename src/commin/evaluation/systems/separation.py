@@ -9,13 +9,10 @@ import PIL
 import torch
 from torch import Tensor
 
-from commin.channels.base import Channel
-from commin.channels.equalizer import Equalizer
-from commin.errors import UserError
 from commin.evaluation.separation import modem
 from commin.evaluation.separation.bler import block_error_rate
 from commin.evaluation.separation.files import File, Header, Option, best, formats, ladder, options
-from commin.evaluation.systems.base import Fit, Point, Sent, Settings, temporary_name
+from commin.evaluation.systems.base import Fit, Sent, Settings, Way, awgn_alone, temporary_name
 from commin.images import from_uint8
 from commin.randomness import complex_normal
 from commin.units import capacity_bits, db_to_linear, measured_snr_db, normalize_power
@@ -50,22 +47,15 @@ class SeparationCapacity:
 
     def __init__(self, fit: Fit) -> None:
         settings = fit.parse(self.name, FileSettings)
-        _awgn_alone(self.name, fit)
+        awgn_alone(self.name, fit)
         self.symbols = fit.symbols
         self.bits = capacity_bits(fit.symbols, fit.point.design_snr_db)
         self.headers = known_headers(fit, settings.pool) if self.known_header else None
 
-    def send(
-        self,
-        images: Tensor,
-        channel: Channel,
-        point: Point,
-        generators: Sequence[torch.Generator],
-        equalizer: Equalizer,
-    ) -> Sent:
+    def send(self, images: Tensor, way: Way) -> Sent:
         """See `commin.evaluation.systems.base.Scheme`; what is sent is a Gaussian codeword."""
-        measured = random_codeword(self.symbols, channel, point, generators)
-        fails = capacity_bits(self.symbols, point.snr_db) < self.bits * (1 - 1e-9)
+        measured = random_codeword(self.symbols, way)
+        fails = capacity_bits(self.symbols, way.point.snr_db) < self.bits * (1 - 1e-9)
         found = [best(ladder(image), int(self.bits / 8), self.headers) for image in images.cpu()]
         notes = tuple(f"{one[0].option}, {len(one[1])} bytes" if one else "nothing fits" for one in found)
         return shown(images, [one[0] if one and not fails else None for one in found], measured, notes)
@@ -92,7 +82,7 @@ class Separation:
 
     def __init__(self, fit: Fit) -> None:
         settings = fit.parse(self.name, MeasuredSettings)
-        _awgn_alone(self.name, fit)
+        awgn_alone(self.name, fit)
         modem.require()
         self.headers = known_headers(fit, settings.pool) if self.known_header else None
         self.modem: modem.Modem | None = None
@@ -112,22 +102,15 @@ class Separation:
         if chosen is not None:
             self.modem = modem.Modem(chosen, fit.symbols)
 
-    def send(
-        self,
-        images: Tensor,
-        channel: Channel,
-        point: Point,
-        generators: Sequence[torch.Generator],
-        equalizer: Equalizer,
-    ) -> Sent:
+    def send(self, images: Tensor, way: Way) -> Sent:
         """See `commin.evaluation.systems.base.Scheme`."""
         if self.modem is None:
-            measured = random_codeword(self.symbols, channel, point, generators)
+            measured = random_codeword(self.symbols, way)
             return shown(images, [None] * len(images), measured, ("nothing fits",) * len(images))
         found = [best(ladder(image), self.modem.bytes, self.headers) for image in images.cpu()]
         symbols = self.modem.modulate([one[1] if one else b"" for one in found])
-        received = channel(symbols, torch.full((len(images),), point.snr_db), generators)
-        told = point.snr_db if point.told_snr_db is None else point.told_snr_db
+        received = way.carry(symbols)
+        told = way.point.snr_db if way.point.told_snr_db is None else way.point.told_snr_db
         variance = torch.full((len(images), 1), 1 / db_to_linear(told))
         contents = self.modem.demodulate(received.symbols, variance)
         notes = tuple(
@@ -148,15 +131,10 @@ class SeparationKnownHeader(Separation):
     known_header = True
 
 
-def _awgn_alone(name: str, fit: Fit) -> None:
-    if fit.point.channel != "awgn":
-        raise UserError(f"{name}: for the channel awgn alone, not for {fit.point.channel}")
-
-
-def random_codeword(symbols: int, channel: Channel, point: Point, generators: Sequence[torch.Generator]) -> Tensor:
+def random_codeword(symbols: int, way: Way) -> Tensor:
     """Send k Gaussian symbols for each generator, as an ideal code would: the SNR measured, dB (B,)."""
-    sent = normalize_power(complex_normal((symbols,), generators, torch.device("cpu")))
-    received = channel(sent, torch.full((len(sent),), point.snr_db), generators)
+    sent = normalize_power(complex_normal((symbols,), way.generators, torch.device("cpu")))
+    received = way.carry(sent)
     return measured_snr_db(sent, received.symbols - sent)
 
 

@@ -3,14 +3,17 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from commin.errors import UserError
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def write_model(path: Path, kind: str, config: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
@@ -55,6 +58,14 @@ def read_any_model(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     except (KeyError, json.JSONDecodeError):
         raise UserError(f"{path}: has no config in its metadata") from None
     return metadata["kind"], config, {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def read_config(model: type[M], content: dict[str, Any], path: Path) -> M:
+    """A file's config, checked. Raises UserError, naming the file, if it does not fit."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}: its config does not fit this version: {error.errors()[0]['msg']}") from None
 
 
 def load_strict(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
