@@ -21,7 +21,7 @@ from commin.images import from_uint8
 from commin.randomness import generator
 from commin.units import parse_bcr
 
-IMAGES = 20
+IMAGES = 8
 """Pictures seen for each frame asked."""
 
 BATCH, RATE = 32, 3e-4
@@ -61,7 +61,8 @@ def _tuned(codec: DeepJSCC, pixels: Tensor, images: int, fading: bool, seed: int
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         places = torch.randint(len(pixels), (BATCH,), generator=rng)
-        loss = _loss(copy, from_uint8(pixels[places]), fading, rng)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = _loss(copy, from_uint8(pixels[places]), fading, rng)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
