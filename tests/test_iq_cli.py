@@ -92,6 +92,14 @@ def test_there_and_back(tmp_path: Path, photos: list[Path], codec_file: Path, da
     assert records[0]["bcr_frame"] > records[0]["bcr_payload"] == pytest.approx(1 / 48)
 
 
+def test_several_receivers_and_an_unknown_one(tmp_path: Path, photos: list[Path]) -> None:
+    """A file for each receiver; a name that is none is refused before a sample is read."""
+    run("encode", photos[0], "-o", tmp_path / "tx")
+    run("decode", tmp_path / "tx", "-o", tmp_path / "out", "--receiver", "deepjscc,commin-fast")
+    assert list(pictures(tmp_path / "out")) == ["0000-00.commin-fast.png", "0000-00.deepjscc.png"]
+    assert "--receiver magic: unknown" in complaint("decode", tmp_path / "tx", "-o", tmp_path, "--receiver", "magic")
+
+
 def test_decoding_needs_no_annotations(tmp_path: Path, sent: Path, codec_file: Path) -> None:
     run("channel", sent, "-o", tmp_path / "rx.cf32", "--snr", 5, "--fading", "block", "--seed", 8)
     said = run("decode", tmp_path / "rx.cf32", "--sample-rate", 1e6, "-o", tmp_path / "out", "--model", codec_file)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def decode(
     recording: Annotated[Path, typer.Argument(help="The recording: .sigmf-meta, .cf32 or .ci16.", show_default=False)],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the pictures.")] = Path("out"),
-    receiver: Annotated[str, typer.Option(help="What restores the pictures.")] = "deepjscc",
+    receiver: Annotated[str, typer.Option(help="What restores the pictures; several by commas.")] = "deepjscc",
     model: Annotated[str, typer.Option(help="A model of the zoo or a codec file that frames may name.")] = "faces64",
     sample_rate: Annotated[float | None, typer.Option(help="Samples per second, for raw files.")] = None,
     sps: Annotated[int | None, typer.Option(help="Samples per symbol; else as the recording says, or 4.")] = None,

@@ -11,7 +11,7 @@ def listen(
     zmq: Annotated[str, typer.Option("--zmq", help="Address of a PUB socket of complex64 samples.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the pictures.")] = Path("out"),
     sample_rate: Annotated[float, typer.Option(help="Samples per second.")] = 1e6,
-    receiver: Annotated[str, typer.Option(help="What restores the pictures.")] = "deepjscc",
+    receiver: Annotated[str, typer.Option(help="What restores the pictures; several by commas.")] = "deepjscc",
     model: Annotated[str, typer.Option(help="A model of the zoo or a codec file that frames may name.")] = "faces64",
     sps: Annotated[int, typer.Option(help="Samples per symbol.")] = 4,
     rolloff: Annotated[float, typer.Option(help="Roll-off of the root-raised-cosine pulse.")] = 0.25,

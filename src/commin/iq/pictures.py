@@ -36,13 +36,27 @@ class PictureWriter:
     def __init__(
         self, folder: Path, modem: Modem, sample_rate: float, model: str, receiver: str, device: str, seed: int = 0
     ) -> None:
+        """Check the names before any sample is read.
+
+        Args:
+            folder: where pictures go.
+            modem, sample_rate: of the frames; the rate in Hz.
+            model: one that frames may name, beside the zoo's.
+            receiver: what restores the pictures; several names by commas give a file each.
+            device: where it runs.
+            seed: of the receiver's own draws.
+
+        Raises:
+            UserError: an unknown receiver.
+        """
         from commin.zoo.cards import cards
+        from commin.zoo.receivers import receiver_names
 
         self.folder, self.modem, self.sample_rate = folder, modem, sample_rate
-        self.receiver, self.device, self.seed = receiver, device, seed
+        self.receivers, self.device, self.seed = receiver_names(receiver), device, seed
         names = {card.model for card in cards().values() if card.model and card.kind == "codec"}
         self._models = {model_id(name): name for name in sorted(names)} | {model_id(model_name(model)): model}
-        self._links: dict[Known, Link] = {}
+        self._links: dict[Known, dict[str, Link]] = {}
         self.frames = self.losses = self.pictures = 0
 
     def __enter__(self) -> Self:
@@ -67,17 +81,18 @@ class PictureWriter:
         from commin.images import save_picture, to_picture
         from commin.randomness import generator
 
-        header, link = frame.header, self._link(frame.header)
-        digest = frame.digest()
-        generators = [generator(self.seed, digest, place, "receiver") for place in range(header.pictures)]
+        header, digest, names = frame.header, frame.digest(), list[str]()
         size = (header.image_size, header.image_size)
-        try:
-            pictures = link.receive(frame.received(), size, generators).images
-        except ValueError as error:
-            raise UserError(str(error)) from None
-        names = [f"{self.frames:04d}-{place:02d}.png" for place in range(header.pictures)]
-        for name, picture in zip(names, pictures, strict=True):
-            save_picture(to_picture(picture), self.folder / name)
+        for receiver, link in self._known(header).items():
+            generators = [generator(self.seed, digest, place, "receiver") for place in range(header.pictures)]
+            try:
+                pictures = link.receive(frame.received(), size, generators).images
+            except ValueError as error:
+                raise UserError(str(error)) from None
+            suffix = f".{receiver}.png" if len(self.receivers) > 1 else ".png"
+            for place, picture in enumerate(pictures):
+                names.append(f"{self.frames:04d}-{place:02d}{suffix}")
+                save_picture(to_picture(picture), self.folder / names[-1])
         payload, whole = frame_bcr(header, self.modem)
         offset = frame.frequency * self.sample_rate
         self._record(
@@ -87,7 +102,7 @@ class PictureWriter:
                 "design_snr_db": header.design_snr_db, "snr_db": round(frame.snr_db, 3),
                 "frequency_hz": round(offset, 3), "clock_ppm": round(frame.clock * 1e6, 2),
                 "statistic": round(frame.statistic, 4), "bcr_payload": payload, "bcr_frame": whole,
-                "receiver": self.receiver, "seed": self.seed,
+                "receiver": ",".join(self.receivers), "seed": self.seed,
             }
         )  # fmt: skip
         self.frames += 1
@@ -95,7 +110,7 @@ class PictureWriter:
         about = f"SNR {frame.snr_db:.2f} dB, offset {offset:+.1f} Hz, ρ = {header.bcr}, {header.pictures} pictures"
         return f"sample {frame.start:.0f}: frame {self.frames - 1}: {about}"
 
-    def _link(self, header: Header) -> "Link":
+    def _known(self, header: Header) -> "dict[str, Link]":
         from commin.zoo.load import load
 
         if header.model not in self._models:
@@ -103,7 +118,8 @@ class PictureWriter:
             raise UserError(f"its model id {header.model} is unknown here; there are {known}: give --model")
         key = (header.model, header.bcr)
         if key not in self._links:
-            self._links[key] = load(self._models[header.model], header.bcr, self.receiver, device=self.device)
+            model = self._models[header.model]
+            self._links[key] = {r: load(model, header.bcr, r, device=self.device) for r in self.receivers}
         return self._links[key]
 
     def _record(self, facts: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from commin.errors import UserError
 from commin.images import from_uint8, save_picture
 from commin.randomness import generator
 from commin.training import blocks, checkpoint, log, ranks
+from commin.training.augment import changed, draw_changes
 from commin.training.optimizer import learning_rate, make_optimizer, undecayed
 from commin.training.progress import progress_bar, stop_on_signal
 from commin.training.reader import Ahead, Pixels, Rows, batch_indices
@@ -158,11 +159,11 @@ class Run:
         config = self.config
         rng = generator(config.seed, "step", step)
         chosen = batch_indices(config, len(self.pixels), step)
-        flipped = torch.rand(len(chosen), 1, 1, 1, generator=rng) < 0.5 if config.flip else None
+        changes = draw_changes(config, len(chosen), rng)
         shape_only = torch.empty(1).expand(len(chosen), *self.pixels.shape[1:])
         rows = {key: ranks.share(value) for key, value in self.trainable.draw(shape_only, rng).items()}
-        images = from_uint8(self.pixels[ranks.share(chosen)])
-        rows["images"] = images if flipped is None else torch.where(ranks.share(flipped), images.flip(3), images)
+        mine = {name: ranks.share(drawn) for name, drawn in changes.items()}
+        rows["images"] = changed(from_uint8(self.pixels[ranks.share(chosen)]), config.shift, mine)
         if self.device.type == "cuda":
             rows = {key: value.pin_memory() for key, value in rows.items()}
         return rows

@@ -49,6 +49,9 @@ class LoopConfig(Strict):
         lr: peak learning rate: linear warm-up, constant, then linear to 0 over the last share
             ``decay`` of the images.
         clip: largest gradient norm.
+        flip: mirror half of the pictures left to right.
+        shift: move each by whole pixels, uniform in −shift … shift both ways; edges are mirrored.
+        colour: multiply each channel by exp(u), u uniform in −colour … colour, clipped to [0, 1].
         ema: decay of the weight average for each step, towards which it grows as (1 + step)/(10 + step).
         precision: float32, or bf16 or fp16 autocast.
         forget_activations: compute activations again in the backward pass instead of keeping them: memory for time.
@@ -70,6 +73,8 @@ class LoopConfig(Strict):
     clip: float = Field(1.0, gt=0)
     ema: float = Field(0.999, ge=0, lt=1)
     flip: bool = True
+    shift: int = Field(0, ge=0, lt=16)
+    colour: float = Field(0.0, ge=0, le=1)
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     channels_last: bool = True
     forget_activations: bool = False

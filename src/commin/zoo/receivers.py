@@ -153,14 +153,22 @@ NATURALNESS = ("commin-fast", "commin-symbol")
 """Receivers that go between the estimate and a sample."""
 
 
+def receiver_names(given: str) -> list[str]:
+    """The receivers of a ``--receiver`` option, separated by commas, each once. Raises UserError for an unknown one."""
+    names = list(dict.fromkeys(given.split(",")))
+    for name in names:
+        if name not in RECEIVERS:
+            raise UserError(f"--receiver {name}: unknown; choose {', '.join(RECEIVERS)}")
+    return names
+
+
 def make_receiver(name: str, parts: Parts) -> Receiver:
     """A receiver with its weights.
 
     Raises:
         UserError: no such receiver, weights that are not to be had or damaged, or a naturalness that it has not.
     """
-    if name not in RECEIVERS:
-        raise UserError(f"--receiver {name}: unknown; choose {', '.join(RECEIVERS)}")
+    receiver_names(name)
     if parts.naturalness is not None:
         if name not in NATURALNESS:
             raise UserError(f"--naturalness: {name} has none; it is for {', '.join(NATURALNESS)}")
