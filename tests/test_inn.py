@@ -15,6 +15,7 @@ from commin.inn.degradation import Degradation, DegradationConfig, misfit
 from commin.inn.files import load_inn, save_inn
 from commin.inn.split import CopySplit, DctSplit, dct_matrix
 from commin.training.recipe import read_yaml
+from commin.zoo.fetch import find
 from tests.conftest import smooth_images
 
 SPLITS = [CopySplit(1), CopySplit(3), DctSplit()]
@@ -173,6 +174,19 @@ def test_file_keeps_weights_and_config(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.equal(loaded(x, torch.zeros(1))[0], inn(x, torch.zeros(1))[0])
     assert loaded.config == inn.config
+
+
+@pytest.mark.parametrize("name", ["faces64-inn-1-192", "faces64-inn-1-48", "faces64-inn-1-12"])
+def test_networks_in_bfloat16_give_nearly_the_same_and_undo_it(name: str) -> None:
+    """c and d stay float32: what is computed less exactly is only what is added to them."""
+    images, snrs = smooth_images(4, 64), torch.tensor([-5.0, 0.0, 2.0, 5.0])
+    exact, quick = load_inn(find(name)), load_inn(find(name), torch.bfloat16)
+    with torch.no_grad():
+        (c, _), (c16, d16) = exact(images, snrs), quick(images, snrs)
+        back = quick.inverse(c16, d16, snrs)
+    assert c16.dtype == d16.dtype == torch.float32
+    assert (c16 - c).abs().max() < 0.02
+    assert (back - images).abs().max() < 0.01
 
 
 def test_wrong_files_and_sizes_are_named(tmp_path: Path, codec_file: Path) -> None:

@@ -106,7 +106,7 @@ class Degradation(nn.Module):
         """f⁻¹(c + w·(y − c), d) with (c, d) = f(x): a picture's coarse part exchanged for what was received.
 
         Args:
-            images: x, (B, 3, H, W) in [0, 1].
+            images: x, (B, 3, H, W) in [0, 1], any H and W; padded at the right and below to multiples of the patch.
             received: y, the same.
             weight: w, one number or (B, 1, 1, 1); 1 exchanges all of c.
             snr_db: (B,).
@@ -114,8 +114,11 @@ class Degradation(nn.Module):
         Returns:
             (B, 3, H, W); its own coarse part need not be y, as the split is redundant.
         """
+        height, width = images.shape[-2:]
+        edge = (0, -width % self.config.patch, 0, -height % self.config.patch)
+        images, received = (F.pad(part, edge, mode="replicate") for part in (images, received))
         c, d = self(images, snr_db)
-        return self.inverse(c + weight * (received - c), d, snr_db)
+        return self.inverse(c + weight * (received - c), d, snr_db)[..., :height, :width]
 
     def _state(self, snr_db: Tensor) -> Tensor | None:
         if self.embed is None:

@@ -46,16 +46,17 @@ class PlaneNetwork(nn.Module):
         start_at_zero(self.last)
 
     def forward(self, planes: Tensor, state: Tensor | None) -> Tensor:
-        """The prediction or the update, told the state (B, STATE)."""
-        h = self.first(planes)
+        """The prediction or the update in float32, computed in the type of the weights, told the state (B, STATE)."""
+        dtype = self.first.weight.dtype
+        h, state = self.first(planes.to(dtype)), None if state is None else state.to(dtype)
         for block in self.blocks:
             h = block(h, state)
         out: Tensor = self.last(F.leaky_relu(h))
-        return out
+        return out.float()
 
 
 class Lifting(nn.Module):
-    """n lifts on planes c (B, C, h, w) and d (B, D, h, w); float32 only, as rounding grows with every lift."""
+    """n lifts on planes c (B, C, h, w) and d (B, D, h, w), which stay float32, as rounding grows with every lift."""
 
     def __init__(self, coarse: int, detail: int, lifts: int, width: int, blocks: int, conditioned: bool) -> None:
         super().__init__()

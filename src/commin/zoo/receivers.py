@@ -63,11 +63,11 @@ class Parts:
 
         return load_prior(self.path("prior"), dtype)
 
-    def inn(self) -> "Degradation":
-        """The INN of this ρ."""
+    def inn(self, dtype: torch.dtype = torch.float32) -> "Degradation":
+        """The INN of this ρ, its networks computing in ``dtype``."""
         from commin.inn.files import load_inn
 
-        return load_inn(self.path("inn"))
+        return load_inn(self.path("inn"), dtype)
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
@@ -90,8 +90,8 @@ def _commin_fast(parts: Parts) -> Receiver:
     from commin.receivers.commin_settings import FastSettings
 
     settings = parts.settings("commin-fast", FastSettings)
-    prior = parts.prior(fast_dtype(parts.device))
-    return CommINFast(prior, parts.inn(), settings, parts.naturalness, parts.progress)
+    dtype = fast_dtype(parts.device)
+    return CommINFast(parts.prior(dtype), parts.inn(dtype), settings, parts.naturalness, parts.progress)
 
 
 def _commin_symbol(parts: Parts) -> Receiver:
