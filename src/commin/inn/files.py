@@ -20,8 +20,8 @@ def load_inn(path: Path, dtype: torch.dtype = torch.float32) -> Degradation:
 
     Args:
         path: a file that `save_inn` wrote.
-        dtype: that P and U compute in; c and d stay float32. In bfloat16 they take less than half the time; c moves by some
-            10⁻³ and f⁻¹ undoes f as exactly, far below the noise of what c is exchanged for.
+        dtype: that P and U compute in; c and d stay float32. In bfloat16 they take less than half the time; c moves by
+            some 10⁻³ and f⁻¹ undoes f as exactly, far below the noise of what c is exchanged for.
 
     Raises:
         UserError: no such file, no INN in it, or weights that do not fit its config.
