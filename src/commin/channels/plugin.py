@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -42,12 +44,14 @@ class ModuleChannel:
 
 
 def load_channel_class(name: str) -> ModuleChannel:
-    """The channel class of ``package.module:Class``.
+    """The channel class of ``package.module:Class``, looked for in the working folder too.
 
     Raises:
         UserError: it cannot be imported, is no ``nn.Module``, or cannot be made from an SNR alone.
     """
     module_name, _, class_name = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
