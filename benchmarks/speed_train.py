@@ -1,6 +1,7 @@
 """Training speed of a recipe on this machine: one process on one core against several, and waiting for pictures.
 
-usage: python -P benchmarks/speed_train.py RECIPE.yaml [--processes 2] [--steps 20] [--stream] [--data FOLDER|ZIP]
+usage: python -P benchmarks/speed_train.py RECIPE.yaml [--processes 2] [--steps 20] [--batch 0] [--stream]
+       [--data FOLDER|ZIP] [--json results/speed_train.json]
 
 Prints images/s and the share of time spent waiting for pictures, of the first rank, and as JSON with --json.
 """
@@ -34,7 +35,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         with ranks.first_alone():
             pixels = load_pixels(source, entries, data.size, data.crop, home() / "cache")
         reader = Stream(source, entries, data.size, data.crop, data.workers) if options.stream else pixels
-        run = Run(KINDS[recipe.kind].make(recipe, pixels[:4]), recipe.loop, reader, Path(), device)
+        loop = recipe.loop.model_copy(update={"batch": options.batch} if options.batch else {})
+        run = Run(KINDS[recipe.kind].make(recipe, pixels[:4]), loop, reader, Path(), device)
         run.train_step()
         run.ahead.waited, begin = 0.0, time.perf_counter()
         for _ in range(options.steps):
@@ -43,7 +45,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         ranks.wait()
         return {
             "processes": ranks.size(),
-            "images/s": round(options.steps * recipe.loop.batch / took, 2),
+            "images/s": round(options.steps * loop.batch / took, 2),
             "waiting %": round(100 * run.ahead.waited / took, 2),
         } if ranks.rank() == 0 else {}  # fmt: skip
 
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=0, help="of all processes together; 0 for the recipe's")
     parser.add_argument("--stream", action="store_true", help="decode pictures when they are needed")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -77,7 +80,9 @@ def main() -> None:
         print(results[-1], flush=True)
     print(f"{results[1]['images/s'] / results[0]['images/s']:.2f} × the images/s of one process on one core")
     if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+        temporary = options.json.with_suffix(".tmp")
+        temporary.write_text(json.dumps(results, indent=1) + "\n")
+        temporary.replace(options.json)
 
 
 if __name__ == "__main__":

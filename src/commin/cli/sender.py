@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from commin.cli.options import photo_box
 from commin.cli.progress import CallBar
+from commin.codec.deepjscc import DeepJSCC
+from commin.codec.tiled import TiledCodec
 from commin.evaluation.panel import Cell, panel
 from commin.evaluation.records import Record
 from commin.evaluation.single import record_lines, single_record
@@ -16,6 +19,7 @@ from commin.images import frame, open_photo, save_picture, to_picture, to_tensor
 from commin.link import Link, Transmission
 from commin.metrics.pixels import psnr
 from commin.serve.pictures import SPREAD_TOP, heat, spread
+from commin.zoo.cards import find_card
 from commin.zoo.load import weights_of
 from commin.zoo.receivers import SAMPLERS
 
@@ -39,6 +43,7 @@ class Sender:
     def send(self, photo: Path, crop: str, folder: Path, stem: str) -> Iterator[Record]:
         """Transmit and yield each record once its pictures are written; ``STEM.png``, the panel, comes last."""
         image = self._framed(photo, crop)
+        note = self._size_note(image)
         save_picture(to_picture(image), folder / f"{stem}.original.png")
         rows: list[list[Cell]] = []
         for system, link in self.links.items():
@@ -52,7 +57,7 @@ class Sender:
                 record = single_record(
                     image, result, link, name=str(photo), model=self.model, system=system, channel=self.channel,
                     snr_db=snr, design_snr_db=design, seed=self.seed, seconds=time.perf_counter() - begin,
-                    weights=weights,
+                    weights=weights, note=note,
                 )  # fmt: skip
                 pictures = result.samples[0].cpu()
                 cells = _cells(system, snr, pictures, record, image)
@@ -62,7 +67,7 @@ class Sender:
                     row.append(cell)
                 yield record
             rows += [one, means, spreads] if self._samples(system) > 1 else [one]
-        heading = f"{photo.name}   BCR {record.bcr}, k = {record.k} symbols, {self.channel}"
+        heading = f"{photo.name}   BCR {_ratio(record)}, k = {record.k} symbols, {self.channel}"
         save_picture(panel(rows, heading), folder / f"{stem}.png")
         print(f"picture: {folder / f'{stem}.png'}")
 
@@ -72,10 +77,37 @@ class Sender:
     def _framed(self, photo: Path, crop: str) -> Tensor:
         picture = open_photo(photo)
         box = photo_box(picture, crop)
-        side = next(iter(self.links.values())).codec.config.image_size
-        size = picture.size if crop == "none" else (side, side)
+        side = self.codec.config.image_size
+        if isinstance(self.codec, TiledCodec):
+            size = (max(1, round(box.right - box.left)), max(1, round(box.bottom - box.top)))
+        else:
+            size = picture.size if crop == "none" else (side, side)
         print(f"{photo}: {picture.width}×{picture.height}, cropped to {box} ({crop}), sent as {size[0]}×{size[1]}")
         return to_tensor(frame(picture, box, size))
+
+    @property
+    def codec(self) -> DeepJSCC:
+        """The codec that all links share."""
+        return next(iter(self.links.values())).codec
+
+    def _size_note(self, image: Tensor) -> str:
+        """What to know of a picture that is not of the model's size; said, and kept in the record."""
+        height, width = image.shape[-2:]
+        side = self.codec.config.image_size
+        if (height, width) == (side, side):
+            return ""
+        how = "one frame"
+        if isinstance(self.codec, TiledCodec):
+            tiles = self.codec.tiles(height, width)
+            how = (
+                f"{len(tiles)} tiles ({tiles.columns}×{tiles.rows}) of {side}×{side} pixels sharing {tiles.overlap}, "
+                f"each a frame, over {tiles.padded[1]}×{tiles.padded[0]} pixels"
+            )
+        card = find_card(self.model, "codec")
+        known = f" of {card.data['name']}" if card and "name" in card.data else ""
+        note = f"{how}; {self.model} has learnt whole pictures{known} of {side}×{side} pixels and knows no others"
+        print(f"  {note}")
+        return note
 
     @staticmethod
     def _save(folder: Path, name: str, pictures: Tensor, cells: Sequence[Cell]) -> None:
@@ -94,7 +126,7 @@ class Sender:
             loss = float(psnr(middle.cpu(), image[None])) - record.psnr_db
             price = f", {loss:.2f} dB below the {'mean' if result.samples.shape[1] > 1 else 'estimate'}"
         print(
-            f"  {record.system}: k = {record.k}, n = {record.n}, ρ = {record.bcr} ({result.use.bcr:.5f}), "
+            f"  {record.system}: k = {record.k}, n = {record.n}, ρ = {_ratio(record)}, "
             f"SNR {record.snr_db:g} dB asked, {record.measured_snr_db:.2f} measured, {record.design_snr_db:g} design; "
             f"{', '.join(record_lines(record))}{price}"
         )
@@ -115,6 +147,13 @@ def _cells(system: str, snr: float, pictures: Tensor, record: Record, image: Ten
             (f"brightest: std of {SPREAD_TOP:g}, mean {float(deviation.mean()):.3f}",),
         ),
     ]
+
+
+def _ratio(record: Record) -> str:
+    """ρ = k/n as counted, and the codec's own where overlap and padding make it larger."""
+    counted = record.k / record.n
+    exact = abs(counted - float(Fraction(record.bcr))) < 1e-9
+    return f"{record.bcr} ({counted:.5f})" if exact else f"{counted:.5f} (the codec's {record.bcr} and padding)"
 
 
 def _gap(image: Tensor) -> Cell:

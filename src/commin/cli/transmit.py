@@ -24,7 +24,8 @@ def transmit(
     receiver: Annotated[
         str | None,
         typer.Option(
-            help="deepjscc, commin-fast, commin-late, commin or inverse-jscc; several separated by commas.",
+            help="deepjscc, commin-fast, commin-symbol, commin-late, commin, sing-zero, sing-inn, diffcom, "
+            "diffcom-hifi or inverse-jscc; several separated by commas.",
             show_default="deepjscc,commin-fast where the model has both",
         ),
     ] = None,
@@ -33,7 +34,16 @@ def transmit(
         float | None, typer.Option(help="For commin-fast: 0 is the estimate (or the samples' mean), 1 a sample.")
     ] = None,
     model: Annotated[str, typer.Option(help="A model of the zoo or a codec file.")] = "faces64",
-    crop: Annotated[str, typer.Option(help="centre, face, top, celeba, stretch, none or pixels L,T,R,B.")] = "centre",
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            help="centre, face, top, celeba, stretch, none or pixels L,T,R,B.",
+            show_default="centre; none with --tile",
+        ),
+    ] = None,
+    tile: Annotated[
+        bool, typer.Option("--tile", help="Keep the photo's size; send it in tiles of the model's, with overlap.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, …")] = "cpu",
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")] = Path("out"),
@@ -43,10 +53,11 @@ def transmit(
     from commin.cli.options import numbers, output_folder
     from commin.cli.progress import CallBar
     from commin.cli.sender import Sender
+    from commin.codec.tiled import TiledCodec
     from commin.errors import UserError
     from commin.evaluation.records import write_json
     from commin.zoo.load import default_receivers, load
-    from commin.zoo.receivers import NATURALNESS
+    from commin.zoo.receivers import NATURALNESS, receiver_names
 
     if equalizer not in ("mmse", "zf"):
         raise UserError(f"--equalizer {equalizer}: choose mmse or zf")
@@ -55,7 +66,9 @@ def transmit(
     folder = output_folder(out)
     target = torch_device(device)
     undo: Equalizer = "zf" if equalizer == "zf" else "mmse"
-    names = default_receivers(model, bcr) if receiver is None else list(dict.fromkeys(receiver.split(",")))
+    names = default_receivers(model, bcr) if receiver is None else receiver_names(receiver)
+    if tile and "inverse-jscc" in names:
+        raise UserError("--tile: inverse-jscc makes pictures of its generator's size alone; choose another receiver")
     bar = CallBar()
     links = {
         name: load(model, bcr, name, channel, target, undo, naturalness if name in NATURALNESS else None, bar)
@@ -63,6 +76,10 @@ def transmit(
     }
     if naturalness is not None and not set(names) & set(NATURALNESS):
         raise UserError(f"--naturalness: none of {', '.join(names)} has it; it is for {', '.join(NATURALNESS)}")
+    if tile:
+        for link in links.values():
+            link.codec = TiledCodec(link.codec)
+    framing = crop or ("none" if tile else "centre")
     low, high = next(iter(links.values())).codec.config.snr_range_db
     outside = [value for value in {*snrs, *designs} if not low <= value <= high]
     if outside:
@@ -75,7 +92,7 @@ def transmit(
         try:
             stem = f"{photo.stem}-{taken[photo.stem]}" if taken[photo.stem] else photo.stem
             sender = Sender(links, model, channel, list(zip(snrs, designs, strict=True)), seed, samples, bar)
-            for record in sender.send(photo, crop, folder, stem):
+            for record in sender.send(photo, framing, folder, stem):
                 records.append(record)
                 write_json(records, folder / "transmit.json")
             taken[photo.stem] += 1

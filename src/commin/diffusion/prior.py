@@ -22,11 +22,15 @@ from torch.nn import functional as F
 from commin.diffusion.schedule import TINY, Schedule
 from commin.errors import UserError
 from commin.modelfile import load_strict
+from commin.tiles import Tiles
 from commin.units import IMAGE_CHANNELS
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+TILES = 64
+"""Tiles of large pictures denoised at a time, a matter of memory alone."""
 
 
 class Prior(nn.Module):
@@ -85,8 +89,17 @@ class Prior(nn.Module):
         return noise if self.prediction == "epsilon" else self.schedule.velocity(x, noise, t)
 
     def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """E[x | x_t] as far as the network knows: x_t (B, 3, H, W) in [−1, 1] and t (B,) to x0, clipped to [−1, 1]."""
-        return self.picture(self.output(x_t, t), x_t, t).clamp(-1, 1)
+        """E[x | x_t] as far as the network knows: x_t (B, 3, H, W) in [−1, 1] and t (B,) to x0, clipped to [−1, 1].
+
+        Pictures of another size than the network's are denoised in tiles of it that share a quarter of their side.
+        """
+        height, width = x_t.shape[-2:]
+        if (height, width) == (self.size, self.size):
+            return self.picture(self.output(x_t, t), x_t, t).clamp(-1, 1)
+        tiles = Tiles(height, width, self.size, self.size // 4)
+        rows, times = tiles.cut(x_t).flatten(0, 1), t.repeat_interleave(len(tiles))
+        parts = [self.denoise(*part) for part in zip(rows.split(TILES), times.split(TILES), strict=True)]
+        return tiles.join(torch.cat(parts).unflatten(0, (len(x_t), -1)))
 
 
 def load_prior(folder: Path, dtype: torch.dtype = torch.float32) -> Prior:

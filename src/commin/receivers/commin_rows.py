@@ -81,9 +81,9 @@ def restore_rows(
 
 
 def check_parts(arrival: Arrival, prior: Prior, inn: Degradation | None) -> None:
-    """Raise UserError unless the prior is made for pictures of this size and the INN for this ρ."""
+    """Raise UserError unless the pictures are at least as large as the prior's and the INN is made for this ρ."""
     height, width = arrival.estimate.shape[-2:]
-    if (height, width) != (prior.size, prior.size):
-        raise UserError(f"the prior restores {prior.size}×{prior.size} pixels, not {height}×{width}; take another")
+    if min(height, width) < prior.size:
+        raise UserError(f"the prior restores {prior.size}×{prior.size} pixels, or more in tiles; not {height}×{width}")
     if inn is not None and inn.config.ratio != arrival.bcr:
         raise UserError(f"the INN mimics a link of ρ = {inn.config.bcr}, not {arrival.bcr}; take the INN of that ρ")

@@ -22,10 +22,10 @@ def write(path: Path, state: dict[str, Any]) -> None:
 
 
 def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write ``step-N.pt``, and drop all but the last ``keep``."""
+    """Write ``step-N.pt``, and drop all but the last ``keep`` and what a kill in the middle of writing has left."""
     path = folder / f"step-{step:09d}.pt"
     write(path, state)
-    for old in listed(folder)[:-keep]:
+    for old in [*listed(folder)[:-keep], *folder.glob("step-*.tmp")]:
         old.unlink()
     return path
 
