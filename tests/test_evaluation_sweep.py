@@ -1,6 +1,8 @@
 """Sweeps: the same records whatever the batch, the workers or the interruption; the rest goes on after a mistake."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,6 +226,46 @@ def test_ray_that_is_not_there(sweep: Sweep, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"commin\[cluster\]"):
         run_sweep(sweep(), tmp_path, "ray")
+
+
+def ray_workers() -> list[int]:
+    """Process ids of the Ray workers that descend from this process and have a sweep's bench."""
+    parents, found = {}, []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if (folder / "cmdline").read_bytes().startswith(b"ray::_RayWorker"):
+                found.append(int(folder.name))
+        except OSError:
+            continue  # gone meanwhile
+
+    def ours(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and ours(parents[pid]))
+
+    return [pid for pid in found if ours(pid)]
+
+
+def test_ray_gives_the_records_of_one_process_and_does_a_killed_workers_unit_again(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (extra cluster)")
+    spec = sweep(systems=["deepjscc", "random-face", "opta"])
+    killed: list[int] = []
+
+    def kill_one(done: int, total: int) -> None:
+        if not killed:
+            killed.extend(ray_workers()[:1])
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    found = {}
+    for workers in (1, 2, "ray"):
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        assert not run_sweep(spec, folder, workers, 2, kill_one if workers == "ray" else None)  # type: ignore[arg-type]
+        found[workers] = records(folder)
+    assert found[1] == found[2] == found["ray"]
+    assert killed or not Path("/proc/self/cmdline").exists()
 
 
 def test_systems_without_a_codec_need_no_weights_and_count_what_is_lost(sweep: Sweep, tmp_path: Path) -> None:

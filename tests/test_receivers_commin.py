@@ -30,6 +30,9 @@ from commin.receivers.commin_rows import Rows
 from commin.receivers.commin_settings import FastPoint, FastSettings
 from commin.receivers.commin_symbol import CommINSymbol, conjugate_gradients, encoder_of, towards_symbols
 from commin.receivers.commin_table import interpolate, interpolate_link, read_settings, write_settings
+from commin.receivers.diffcom import DiffCom, DiffComSettings, HiFiSettings
+from commin.receivers.sing_inn import SingINN, SingINNSettings
+from commin.receivers.sing_zero import SingZero, ZeroSettings
 from commin.training.prior import PriorConfig, new_prior
 from tests.conftest import smooth_images
 
@@ -94,6 +97,11 @@ RECEIVERS: dict[str, Make] = {
     "fast, order 2": lambda p, i, **more: CommINFast(p, i, FastSettings(steps=5, order=2, spacing="logsnr"), **more),
     "fast, fusion": lambda p, i, **more: CommINFast(p, i, fused_settings(), **more),
     "symbol": lambda p, i, **more: CommINSymbol(p, FastSettings(steps=3, limit=2), **more),
+    "sing-zero": lambda p, i, **more: SingZero(p, ZeroSettings(steps=3, rings=4, limit=2), **more),
+    "sing-inn": lambda p, i, **more: SingINN(p, i, SingINNSettings(steps=4, limit=2), **more),
+    "sing-inn, coarse": lambda p, i, **more: SingINN(p, i, SingINNSettings(steps=50, guide="coarse"), **more),
+    "diffcom": lambda p, i, **more: DiffCom(p, DiffComSettings(steps=4, limit=2), **more),
+    "diffcom-hifi": lambda p, i, **more: DiffCom(p, HiFiSettings(steps=4), **more),
     "fast, no INN": lambda p, i, **more: CommINFast(p, None, FastSettings(steps=3, eta=0, limit=2), **more),
 }
 
@@ -144,8 +152,8 @@ def test_same_generators_same_pictures(make: Make, prior: Prior, inn: Degradatio
 
 def test_wrong_sizes_and_ratios_are_named(make: Make, prior: Prior, inn: Degradation, codec: DeepJSCC) -> None:
     receiver = make(prior, inn)
-    with pytest.raises(UserError, match="16×16 pixels, not 32×32"):
-        receiver.restore(arrival(codec, 32), generators(0, 1, 2), 1)
+    with pytest.raises(UserError, match=r"16×16 pixels.* not 8×8"):
+        receiver.restore(arrival(codec, 8), generators(0, 1, 2), 1)
     if getattr(receiver, "inn", None) is not None:
         other = Arrival(smooth_images(3, 16), arrival(codec).symbols, SNRS, Fraction(1, 12), codec)
         with pytest.raises(UserError, match="ρ = 1/48, not 1/12"):

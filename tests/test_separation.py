@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from commin.channels.awgn import Awgn
 from commin.data.imageset import ImageSet
+from commin.diffusion.prior import save_prior
 from commin.errors import UserError
 from commin.evaluation.lines import leading_components, principal_components
 from commin.evaluation.separation import files
@@ -19,11 +21,14 @@ from commin.evaluation.separation.files import Header, Option, best, ladder, rea
 from commin.evaluation.separation.rates import dispersion, normal_bits, normal_error
 from commin.evaluation.systems import Fit, Point, Scheme, TrainSplit, Way, group
 from commin.evaluation.systems.klt import SeparationKlt
+from commin.evaluation.systems.klt_restored import SeparationKltRestored
 from commin.evaluation.systems.separation import SeparationCapacity, SeparationCapacityKnownHeader
 from commin.images import from_uint8, save_picture, to_picture, to_uint8
 from commin.metrics.pixels import mse
 from commin.randomness import image_generators
+from commin.training.prior import PriorConfig, new_prior
 from commin.units import capacity_bits
+from commin.zoo.add import add
 from tests.conftest import smooth_images
 
 
@@ -53,6 +58,16 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append(f"{index:03}.png,{'train' if index < 40 else 'valid' if index < 46 else 'test'}")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     return folder
+
+
+@pytest.fixture
+def own_prior(tmp_path: Path) -> str:
+    """A small untrained prior, the one part of model ``own``."""
+    torch.manual_seed(0)
+    config = PriorConfig(patch=4, widths=(16, 16), attention=(False, False), head=8, groups=8, steps=20)
+    save_prior(new_prior(config, 64), tmp_path / "prior")
+    add(tmp_path / "prior", "own", None, None, "none")
+    return "own"
 
 
 def no_codec() -> None:
@@ -231,3 +246,44 @@ def test_coefficients_over_a_code_of_that_length(faces: Path, images: Tensor, tm
     alone = rich.send(images[2:3], Way(Awgn(), point(5.0), image_generators(images[2:3], 0, "channel")))
     assert torch.allclose(alone.images, seen[2:3], atol=1e-5)
     assert len(list(tmp_path.glob("klt-*.safetensors"))) == 1
+
+
+def test_a_restored_picture_is_the_schemes_with_the_priors_detail(
+    faces: Path, images: Tensor, tmp_path: Path, own_prior: str
+) -> None:
+    small = {"components": 32.0, "pool": 40.0, "restored": 6.0, "steps": 2.0}
+    fit = replace(make_fit(faces, tmp_path, point(5.0), 256, **small), model=own_prior)
+    system = SeparationKltRestored(fit)
+    plain = SeparationKlt(make_fit(faces, tmp_path, point(5.0), 256, components=32, pool=40))
+    assert system.network_calls == 2
+    chosen = system.settings.points[0]
+    assert 0 <= chosen.naturalness <= 1
+    assert all(0 <= weight <= 1 for weight in chosen.weights)
+    seen, lost, _ = send(system, images, point(5.0))
+    before, lost_before, _ = send(plain, images, point(5.0))
+    assert torch.equal(lost, lost_before)
+    assert torch.isfinite(seen).all()
+    assert torch.equal(seen[lost], before[lost])  # the mean picture, not restored
+    assert send(system, images, point(-5.0, 5.0))[1].all()
+    alone = system.send(images[2:3], Way(Awgn(), point(5.0), image_generators(images[2:3], 0, "channel")))
+    assert torch.allclose(alone.images, seen[2:3], atol=1e-3)
+    again = SeparationKltRestored(fit)  # its fit is kept
+    assert again.settings == system.settings
+    assert len(list(tmp_path.glob("klt-restored-*.json"))) == 1
+    with pytest.raises(UserError, match="no prior"):
+        SeparationKltRestored(replace(fit, model="nobody"))
+    with pytest.raises(UserError, match=r"settings.separation-klt-restored.beta.*the keys are"):
+        SeparationKltRestored(replace(fit, settings={"beta": 1.0}))
+
+
+def test_what_arrives_is_exchanged_and_the_rest_is_the_priors(
+    faces: Path, images: Tensor, tmp_path: Path, own_prior: str
+) -> None:
+    settings = {"components": 32.0, "pool": 40.0, "restored": 6.0, "steps": 2.0}
+    system = SeparationKltRestored(replace(make_fit(faces, tmp_path, point(5.0), 256, **settings), model=own_prior))
+    assert 0 < int(torch.isfinite(system.response).sum()) <= 32
+    x = images * 2 - 1
+    once = system._passed(x)
+    centre = 2 * system.scheme.mean.view(1, 3, 64, 64) - 1
+    assert torch.allclose(system._passed(centre + once), once, atol=1e-4)  # a projection
+    assert float((x - centre - once).square().mean()) < float((x - centre).square().mean())

@@ -17,6 +17,7 @@ from commin.inn.degradation import Degradation, DegradationConfig
 from commin.inn.files import save_inn
 from commin.receivers.commin_settings import FastPoint, FastSettings
 from commin.receivers.commin_table import read_settings, write_settings
+from commin.receivers.sing_zero import ZeroSettings
 from commin.training.prior import PriorConfig, new_prior
 from commin.zoo.cards import card
 from commin.zoo.fetch import find
@@ -71,11 +72,7 @@ def test_added_parts_are_verified_and_found() -> None:
     assert find("own-prior").is_dir()
     assert "WRONG" not in run("zoo", "verify")
     assert complete("own", commin.load("own").bcr) == [
-        "deepjscc",
-        "commin-fast",
-        "commin-symbol",
-        "commin-late",
-        "commin",
+        name for name in RECEIVERS if "generator" not in NEEDS.get(name, ())
     ]
     assert default_receivers("own", "1/48") == ["deepjscc", "commin-fast"]
     assert default_receivers("own", "1/12") == ["deepjscc"]  # no INN for that ρ
@@ -157,5 +154,11 @@ def test_fit_writes_a_table_and_goes_on(photo: Path, tmp_path: Path) -> None:
     assert len(read_settings(FastSettings, tmp_path / "fusion.json").points[0].inn_gains) == 2
     symbol = ("--method", "symbol", "--snr", "0", "-o", tmp_path / "symbol.json")
     assert run(*options[:-2], *symbol).count("naturalness") == 1
+    zero = ("--method", "zero", "--snr", "0", "-o", tmp_path / "zero.json")
+    assert run(*options[:-2], *zero).count("naturalness") == 1
+    assert len(read_settings(ZeroSettings, tmp_path / "zero.json").points[0].response) == 4
+    run("zoo", "add", tmp_path / "zero.json", "--model", "own", "--kind", "sing-zero")
+    restored = commin.load("own", "1/48", "sing-zero").transmit(smooth_images(1))
+    assert torch.isfinite(restored.images).all()
     other = CliRunner().invoke(app, [*map(str, options), "--snr", "0", "--whiten"])
     assert isinstance(other.exception, UserError)

@@ -13,7 +13,10 @@ def fit(
     snr: Annotated[str, typer.Option(help="SNRs in dB, separated by commas.")] = "-5,0,5",
     walk: Annotated[Path | None, typer.Option(help="Steps, η, start and so on, as YAML; else the defaults.")] = None,
     method: Annotated[
-        str, typer.Option(help="weights, fusion or none (the walk's own table); symbol for commin-symbol.")
+        str,
+        typer.Option(
+            help="weights, fusion or none (the walk's own table); symbol for commin-symbol, zero for sing-zero."
+        ),
     ] = "weights",
     whiten: Annotated[bool, typer.Option(help="Start noise that makes the estimate's error white.")] = False,
     drop: Annotated[float, typer.Option(help="PSNR in dB that naturalness may cost.")] = 0.9,
@@ -23,7 +26,7 @@ def fit(
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, …")] = "cpu",
 ) -> None:
-    """Fit weights and naturalness of commin-fast for every ρ and SNR."""
+    """Fit weights and naturalness of commin-fast, or of a receiver like it, for every ρ and SNR."""
     from pydantic import ValidationError
 
     from commin.cli.devices import torch_device
@@ -33,12 +36,14 @@ def fit(
     from commin.home import data_path
     from commin.receivers.commin_settings import FastSettings
     from commin.receivers.commin_table import read_settings, write_settings
+    from commin.receivers.sing_zero import ZeroSettings
     from commin.zoo.fitting import Fitter
 
-    if method not in ("fusion", "weights", "none", "symbol"):
-        raise UserError(f"--method {method}: choose weights, fusion, none or symbol")
-    settings = read_settings(FastSettings, walk) if walk else FastSettings()
-    done = read_settings(FastSettings, out).points if out.exists() else ()
+    if method not in ("fusion", "weights", "none", "symbol", "zero"):
+        raise UserError(f"--method {method}: choose weights, fusion, none, symbol or zero")
+    form = ZeroSettings if method == "zero" else FastSettings
+    settings = read_settings(form, walk) if walk else form()
+    done = read_settings(form, out).points if out.exists() else ()
     fitter = Fitter(model, ImageSet(data_path(data)), split, limit, seed, torch_device(device))
     for ratio in bcr.split(","):
         for decibels in numbers(snr, "--snr"):
@@ -47,7 +52,7 @@ def fit(
             point = fitter.fit(ratio, decibels, settings, method, whiten, drop)
             done = (*done, point)
             try:
-                write_settings(FastSettings.model_validate({**settings.model_dump(), "points": done}), out)
+                write_settings(form.model_validate({**settings.model_dump(), "points": done}), out)
             except ValidationError:
                 raise UserError(f"-o {out}: holds points of another method; give another file") from None
             print(f"ρ = {ratio}, {decibels:g} dB: start {point.start:.3f}, naturalness {point.naturalness:.3f}")

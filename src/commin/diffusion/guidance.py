@@ -7,26 +7,42 @@ from torch import Tensor
 
 from commin.diffusion.sampler import Denoiser
 
+Distance = Callable[[Tensor], Tensor]
+"""x0 (B, 3, H, W) to how far each picture is from what was received, (B,)."""
 
-def norm_gradient(
-    denoise: Denoiser, residual: Callable[[Tensor], Tensor], x_t: Tensor, t: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """∇_{x_t} ‖r(x0|t(x_t))‖₂ for each picture, the norm not squared, through r and the denoiser.
 
-    Source: DPS (arXiv:2209.14687), algorithm 1; the last line of CommIN's (arXiv:2310.01130) algorithm 1.
+def distance_gradient(denoise: Denoiser, distance: Distance, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """∇_{x_t} distance(x0|t(x_t)) for each picture, through the distance and the denoiser.
+
+    Source: DPS (arXiv:2209.14687), algorithm 1.
 
     Args:
         denoise: x_t and t to x0.
-        residual: x0 (B, 3, H, W) to what should be zero, (B, …).
+        distance: of x0.
         x_t: (B, 3, H, W).
         t: (B,).
 
     Returns:
-        x0 and the gradient, both (B, 3, H, W) and detached, and the norms (B,).
+        x0 and the gradient, both (B, 3, H, W) and detached, and the distances (B,).
     """
     with torch.enable_grad():
         variable = x_t.detach().requires_grad_()
         x0 = denoise(variable, t)
-        norms = torch.linalg.vector_norm(residual(x0).flatten(1), dim=1)
-        (gradient,) = torch.autograd.grad(norms.sum(), variable)
-    return x0.detach(), gradient, norms.detach()
+        distances = distance(x0)
+        (gradient,) = torch.autograd.grad(distances.sum(), variable)
+    return x0.detach(), gradient, distances.detach()
+
+
+def norm_gradient(
+    denoise: Denoiser, residual: Callable[[Tensor], Tensor], x_t: Tensor, t: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`distance_gradient` of ‖r(x0)‖₂, the norm of each picture's residual (B, …), not squared.
+
+    Source: the last line of CommIN's (arXiv:2310.01130) algorithm 1.
+    """
+    return distance_gradient(denoise, lambda x0: row_norms(residual(x0)), x_t, t)
+
+
+def row_norms(x: Tensor) -> Tensor:
+    """‖·‖₂ of each row: (B, …) to (B,)."""
+    return torch.linalg.vector_norm(x.flatten(1), dim=1)

@@ -119,7 +119,10 @@ class Bench:
         if key not in self._systems:
             try:
                 settings = self.config.settings.get(name, {})
-                fit = Fit(lambda: self.link(point), point, self.symbols(point), self.train, self.weights, settings)
+                fit = Fit(
+                    lambda: self.link(point), point, self.symbols(point), self.train, self.weights, settings,
+                    self.config.model, self.device,
+                )  # fmt: skip
                 self._systems[key] = make_system(name, self.config.model, fit)
             except UserError as error:
                 self._systems[key] = error

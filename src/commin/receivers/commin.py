@@ -10,25 +10,22 @@ squared and of each picture alone, its gradient through the INN and the U-Net; �
 the division of (11), and one that predicts ε divides by no less than 10⁻⁴. Source: CommIN (arXiv:2310.01130).
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from commin.diffusion.guidance import norm_gradient
+from commin.diffusion.guidance import Distance, row_norms
 from commin.diffusion.prior import Prior
 from commin.diffusion.sampler import ddpm_step, normal
-from commin.diffusion.schedule import CLEAN
 from commin.inn.degradation import Degradation
 from commin.receivers.base import Arrival
 from commin.receivers.commin_resume import Resume
 from commin.receivers.commin_rows import Progress, Rows, check_parts, restore_rows
 from commin.receivers.commin_table import interpolate
-
-PAPER_SIZE = 256
+from commin.receivers.guided import Step, at_size, gradient_walk
 
 
 class CommINConfig(BaseModel):
@@ -90,8 +87,8 @@ class CommIN(nn.Module):
 def zeta(table: dict[float, float], rows: Rows) -> Tensor:
     """ζ of each row, (R, 1, 1, 1): from a table of SNRs in dB, for these rows' number of pixels."""
     pairs = torch.tensor(sorted(table.items()))
-    values = interpolate(pairs[:, 0], pairs[:, 1:], rows.snr_db.cpu().float()).to(rows.y.device)
-    return values[..., None, None] * math.sqrt(rows.y.shape[-2] * rows.y.shape[-1]) / PAPER_SIZE
+    values = interpolate(pairs[:, 0], pairs[:, 1:], rows.snr_db.cpu().float())
+    return at_size(values[:, 0].to(rows.y.device), rows.y)
 
 
 def guided_walk(
@@ -100,41 +97,20 @@ def guided_walk(
     rows: Rows,
     x: Tensor,
     times: Tensor,
-    step: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    step: Step,
     size: Tensor,
     resume: Resume | None = None,
 ) -> Tensor:
-    """x_s = step(x_t, x0|t) − ζ·∇_{x_t} ‖f⁻¹(y, d) − x0|t‖₂ from the first time down to the picture.
+    """`gradient_walk` pulled by ‖f⁻¹(y, d) − x0|t‖₂; ``times`` (N,) are the same for every row."""
+    each = times.to(x.device).expand(len(x), -1)
+    return gradient_walk(prior, replaced_distance(inn, rows), rows, x, each, step, size, resume)
 
-    Args:
-        prior: the denoiser.
-        inn: f.
-        rows: y, the SNRs and the generators.
-        x: where to start, (R, 3, H, W).
-        times: falling t, (N,), the same for every row.
-        step: x_t, x0, t and s to x'_s; may draw from the rows' generators.
-        size: ζ, (R, 1, 1, 1).
-        resume: keeps the state on disk.
 
-    Returns:
-        The pictures, (R, 3, H, W) in [−1, 1] but for what the last step adds.
-    """
+def replaced_distance(inn: Degradation, rows: Rows) -> Distance:
+    """‖f⁻¹(y, d) − x0‖₂ of each row, (c, d) = f(x0)."""
 
-    def residual(x0: Tensor) -> Tensor:
+    def distance(x0: Tensor) -> Tensor:
         replaced = inn.replace((x0 + 1) / 2, (rows.y + 1) / 2, 1.0, rows.snr_db)
-        return replaced * 2 - 1 - x0
+        return row_norms(replaced * 2 - 1 - x0)
 
-    following = [*times[1:].tolist(), CLEAN]
-    first, x = resume.load(x) if resume else (0, x)
-    for _ in range(first):
-        rows.tick()
-    for index in range(first, len(times)):
-        t, s = (torch.full((len(x),), level, device=x.device) for level in (int(times[index]), following[index]))
-        x0, gradient, _ = norm_gradient(prior.denoise, residual, x, t)
-        x = step(x, x0, t, s) - size * gradient
-        rows.tick()
-        if resume:
-            resume.save(index + 1, x)
-    if resume:
-        resume.forget()
-    return x
+    return distance

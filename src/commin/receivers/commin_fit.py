@@ -88,18 +88,47 @@ def fit_fusion(
 
 @torch.no_grad()
 def fit_weights(prior: Prior, inn: Degradation, examples: Examples, settings: FastSettings) -> FastPoint:
-    """Bayesian w_t = r_t²/(r_t² + σ_y²), r_t² = E‖c(x0|t) − c(x)‖², σ_y² = E‖y − c(x)‖²; arguments as `fit_fusion`."""
+    """`bayesian_weights` of the INN's coarse part c; arguments as `fit_fusion`."""
     rows = examples.rows()
-    coarse = chunked(lambda images, snrs: inn(images, snrs)[0], settings.limit)
-    true = coarse(examples.images, rows.snr_db)
-    noise = float(misfit(examples.estimates, true).mean())
+
+    def coarse(x: Tensor) -> Tensor:
+        part = chunked(lambda images, snrs: inn(images, snrs)[0], settings.limit)
+        return part((x + 1) / 2, rows.snr_db) * 2 - 1
+
+    def replaced(x0: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        return chunked(lambda *part: replace(inn, *part), settings.limit)(x0, y, weight, rows.snr_db)
+
+    return bayesian_weights(prior, examples, settings, coarse, rows.y, replaced)
+
+
+@torch.no_grad()
+def bayesian_weights(
+    prior: Prior,
+    examples: Examples,
+    settings: FastSettings,
+    coarse: Callable[[Tensor], Tensor],
+    measured: Tensor,
+    replaced: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> FastPoint:
+    """w_t = r_t²/(r_t² + σ²), r_t² = E‖c(x0|t) − c(x)‖², σ² = E‖ŷ − c(x)‖², in the loop, first step to last.
+
+    Args:
+        prior: the denoiser.
+        examples: what to fit on.
+        settings: the walk; its table gives the start at this point.
+        coarse: c, what the link keeps of pictures (M, 3, H, W) in [−1, 1].
+        measured: ŷ, what arrived of it, (M, 3, H, W) in [−1, 1].
+        replaced: x0, y and w (M, 1, 1, 1) to x̂.
+    """
+    rows = examples.rows()
+    true = coarse(examples.images * 2 - 1)
+    noise = float(misfit(measured, true).mean())
     weights: list[float] = []
 
     def correct(step: int, x0: Tensor) -> Tensor:
-        doubt = float(misfit(coarse((x0 + 1) / 2, rows.snr_db), true).mean())
+        doubt = float(misfit(coarse(x0), true).mean())
         weights.append(round(doubt / max(doubt + noise, 1e-12), DIGITS))
-        weight = torch.full((len(x0), 1, 1, 1), weights[-1], device=x0.device)
-        return chunked(lambda *part: replace(inn, *part), settings.limit)(x0, rows.y, weight, rows.snr_db)
+        return replaced(x0, rows.y, torch.full((len(x0), 1, 1, 1), weights[-1], device=x0.device))
 
     point = _walk(prior, examples, rows, settings, correct)
     return point.model_copy(update={"weights": tuple(weights)})

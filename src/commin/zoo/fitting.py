@@ -7,11 +7,12 @@ from commin.errors import UserError
 from commin.home import home
 from commin.images import from_uint8
 from commin.randomness import image_generators
-from commin.receivers.base import Arrival
+from commin.receivers.base import Arrival, Receiver
 from commin.receivers.commin_fast import CommINFast
 from commin.receivers.commin_fit import Examples, fit_doubt, fit_fusion, fit_naturalness, fit_start, fit_weights
 from commin.receivers.commin_settings import FastPoint, FastSettings
 from commin.receivers.commin_symbol import CommINSymbol
+from commin.receivers.sing_zero import SingZero, ZeroSettings, fit_zero
 from commin.zoo.cards import find_card
 from commin.zoo.load import load
 from commin.zoo.receivers import Parts, fast_dtype
@@ -47,7 +48,8 @@ class Fitter:
             bcr: ρ.
             snr_db: in dB.
             settings: the walk, and the table whose start and weights hold where nothing is fitted.
-            method: ``fusion`` fits gains, ``weights`` Bayesian w_t, ``none`` neither; ``symbol``: for commin-symbol.
+            method: ``fusion`` fits gains, ``weights`` Bayesian w_t, ``none`` neither; ``symbol``: for commin-symbol;
+                ``zero``: for sing-zero, with settings of its own.
             whiten: whether the start is fitted too.
             drop_db: PSNR in dB that naturalness may cost.
         """
@@ -58,10 +60,11 @@ class Fitter:
         examples = Examples(self.images, estimates, plain.bcr, snr_db, self._generators("fit"), symbols)
         snrs = torch.full((len(estimates),), snr_db, device=self.device)
         chosen = settings.at(plain.bcr, snrs[:1])
-        point = FastPoint(bcr=bcr, snr_db=snr_db, start=float(chosen.start), weights=tuple(chosen.weights[0].tolist()))
+        start, weights = float(chosen.start), tuple(chosen.weights[0].tolist())
+        point = type(settings.points[0])(bcr=bcr, snr_db=snr_db, start=start, weights=weights)
         parts = Parts(self.model, plain.bcr, self.device)
         prior = parts.prior(fast_dtype(self.device)).to(self.device)
-        inn = None if method == "symbol" else parts.inn().to(self.device)
+        inn = None if method in ("symbol", "zero") else parts.inn(fast_dtype(self.device)).to(self.device)
         if whiten:
             point = fit_start(prior.schedule, examples, point, settings)
         alone = settings.model_copy(update={"points": (point,)})
@@ -69,10 +72,16 @@ class Fitter:
             point = fit_fusion(prior, inn, examples, alone)
         elif method == "symbol":
             point = fit_doubt(prior, plain.codec, examples, alone)
+        elif isinstance(alone, ZeroSettings):
+            point = fit_zero(prior, examples, alone)
         elif method == "weights" and inn is not None:
             point = fit_weights(prior, inn, examples, alone)
         fitted = settings.model_copy(update={"points": (point,)})
-        whole = CommINSymbol(prior, fitted, 1.0) if method == "symbol" else CommINFast(prior, inn, fitted, 1.0)
+        whole: Receiver = CommINFast(prior, inn, fitted, 1.0)
+        if method == "symbol":
+            whole = CommINSymbol(prior, fitted, 1.0)
+        elif isinstance(fitted, ZeroSettings):
+            whole = SingZero(prior, fitted, 1.0)
         arrival = Arrival(estimates, symbols, snrs, plain.bcr, plain.codec)
         samples = whole.restore(arrival, self._generators("naturalness"), 1)[:, 0]
         return point.model_copy(update={"naturalness": fit_naturalness(examples, samples, drop_db)})

@@ -117,6 +117,32 @@ def _commin(parts: Parts) -> Receiver:
     return CommIN(parts.prior(torch.float32), parts.inn(), settings, parts.progress, home() / "unfinished")
 
 
+def _sing_zero(parts: Parts) -> Receiver:
+    from commin.receivers.sing_zero import SingZero, ZeroSettings
+
+    settings = parts.settings("sing-zero", ZeroSettings)
+    return SingZero(parts.prior(fast_dtype(parts.device)), settings, parts.naturalness, parts.progress)
+
+
+def _sing_inn(parts: Parts) -> Receiver:
+    from commin.receivers.sing_inn import SingINN, SingINNSettings
+
+    settings = parts.settings("sing-inn", SingINNSettings)
+    return SingINN(parts.prior(torch.float32), parts.inn(), settings, parts.progress)
+
+
+def _diffcom(parts: Parts) -> Receiver:
+    from commin.receivers.diffcom import DiffCom, DiffComSettings
+
+    return DiffCom(parts.prior(torch.float32), parts.settings("diffcom", DiffComSettings), parts.progress)
+
+
+def _diffcom_hifi(parts: Parts) -> Receiver:
+    from commin.receivers.diffcom import DiffCom, HiFiSettings
+
+    return DiffCom(parts.prior(torch.float32), parts.settings("diffcom-hifi", HiFiSettings), parts.progress)
+
+
 def _inverse_jscc(parts: Parts) -> Receiver:
     from commin.metrics.lpips import try_lpips
     from commin.receivers.inverse_jscc import InverseJSCC
@@ -133,6 +159,10 @@ RECEIVERS: Mapping[str, Callable[[Parts], Receiver]] = {
     "commin-symbol": _commin_symbol,
     "commin-late": _commin_late,
     "commin": _commin,
+    "sing-zero": _sing_zero,
+    "sing-inn": _sing_inn,
+    "diffcom": _diffcom,
+    "diffcom-hifi": _diffcom_hifi,
     "inverse-jscc": _inverse_jscc,
 }
 """Receivers by name."""
@@ -142,14 +172,18 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "commin-symbol": ("prior",),
     "commin-late": ("prior", "inn"),
     "commin": ("prior", "inn"),
+    "sing-zero": ("prior",),
+    "sing-inn": ("prior", "inn"),
+    "diffcom": ("prior",),
+    "diffcom-hifi": ("prior",),
     "inverse-jscc": ("generator",),
 }
 """Kinds of weights that receivers need beside the codec."""
 
-SAMPLERS = ("commin-fast", "commin-symbol", "commin-late", "commin", "inverse-jscc")
+SAMPLERS = tuple(name for name in RECEIVERS if name != "deepjscc")
 """Receivers whose pictures are one of many that fit what arrived."""
 
-NATURALNESS = ("commin-fast", "commin-symbol")
+NATURALNESS = ("commin-fast", "commin-symbol", "sing-zero")
 """Receivers that go between the estimate and a sample."""
 
 

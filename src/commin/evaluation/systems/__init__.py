@@ -5,6 +5,7 @@ from collections.abc import Callable
 from commin.errors import UserError
 from commin.evaluation.systems.base import Fit, Line, Place, Point, Scheme, Sent, System, TrainSplit, Way
 from commin.evaluation.systems.klt import SeparationKlt
+from commin.evaluation.systems.klt_restored import SeparationKltRestored
 from commin.evaluation.systems.opta import Opta
 from commin.evaluation.systems.pca import Pca
 from commin.evaluation.systems.random_face import RandomFace
@@ -28,8 +29,12 @@ SYSTEMS: dict[str, Callable[[Fit], System]] = {
     "separation": Separation,
     "separation-known-header": SeparationKnownHeader,
     "separation-klt": SeparationKlt,
+    "separation-klt-restored": SeparationKltRestored,
 }
 """Reference systems by name, made for one point of a sweep."""
+
+RESTORED = ("separation-klt-restored",)
+"""Those that need the model's prior."""
 
 
 def make_system(name: str, model: str, fit: Fit) -> System:
@@ -56,6 +61,7 @@ def group(name: str, system: System) -> str:
 
 
 __all__ = [
+    "RESTORED",
     "SYSTEMS",
     "Fit",
     "Line",

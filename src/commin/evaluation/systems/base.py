@@ -195,6 +195,8 @@ class Fit:
         train: the train split.
         weights: SHA-256 of the codec's file.
         settings: this system's own settings in the sweep file.
+        model: the sweep's model, for systems that use its prior.
+        device: where networks run.
     """
 
     find_link: Callable[[], Link]
@@ -203,6 +205,8 @@ class Fit:
     train: TrainSplit
     weights: Mapping[str, str]
     settings: Mapping[str, float] = field(default_factory=dict)
+    model: str = "faces64"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def link(self) -> Link:

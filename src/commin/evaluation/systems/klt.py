@@ -35,6 +35,10 @@ class SeparationKlt:
     the number of steps are those of least mean error on the valid split. A failure shows μ, the mean face. Sources: as
     named there; Huang and Schultheiss, Block quantization of correlated Gaussian random variables, IEEE Trans. CS
     11(3), 1963.
+
+    Attributes:
+        mse: mean squared error per sample of pictures that arrive, on the valid split: D at this rate.
+        response: E[c_i·ĉ_i]/E[c_i²] of each component there, (components,).
     """
 
     name = "separation-klt"
@@ -46,7 +50,8 @@ class SeparationKlt:
         self.symbols = fit.symbols
         path = fit.stored("klt", ".safetensors", settings.components)
         self.mean, self.rows, quantisers = _fitted(fit.train, path, settings.components, settings.pool)
-        tuning = self.analyse(from_uint8(fit.train.tuning(settings.tuning)))
+        images = from_uint8(fit.train.tuning(settings.tuning))
+        tuning = self.analyse(images)
         energy = tuning.square().sum(1).mean()
         least = torch.inf
         for error in ERRORS:
@@ -61,10 +66,22 @@ class SeparationKlt:
                     least, self.error, self.bits, self.coder = expected, error, budget, coder
         if least == torch.inf:
             raise UserError(f"{self.name}: {fit.symbols} symbols at {fit.point.design_snr_db:g} dB carry nothing")
+        arrived = self.coder.choose(tuning, self.bits)[2]
+        self.response = (tuning * arrived).sum(0) / tuning.square().sum(0).clamp_min(1e-20)
+        self.mse = float((self.synthesise(arrived).view_as(images) - images).square().mean())
 
     def analyse(self, images: Tensor) -> Tensor:
         """c: pictures (B, 3, H, W) in [0, 1] to (B, components)."""
         return project(images, self.mean, self.rows)
+
+    def synthesise(self, coefficients: Tensor) -> Tensor:
+        """x̂ of coefficients (B, components): (B, n) in [0, 1]."""
+        return (self.mean + coefficients @ self.rows).clamp(0, 1)
+
+    def decoded(self, images: Tensor) -> Tensor:
+        """x̂ of pictures (B, 3, H, W) in [0, 1] when nothing fails."""
+        found = self.coder.choose(self.analyse(images.cpu()), self.bits)[2]
+        return self.synthesise(found).view_as(images)
 
     def send(self, images: Tensor, way: Way) -> Sent:
         """See `commin.evaluation.systems.base.Scheme`; what is sent is a Gaussian codeword."""
@@ -75,7 +92,7 @@ class SeparationKlt:
         lost = fails | (which < 0)
         decoded = torch.where(lost[:, None], torch.zeros_like(decoded), decoded)
         notes = tuple(f"{used:.0f} of {self.bits} bits, ε = {self.error:g}" for used in bits)
-        return Sent((self.mean + decoded @ self.rows).clamp(0, 1).view_as(images), measured, lost, notes)
+        return Sent(self.synthesise(decoded).view_as(images), measured, lost, notes)
 
 
 @lru_cache(maxsize=1)
