@@ -29,6 +29,7 @@ from commin.codec.files import save_codec
 from commin.images import to_picture
 from commin.training.kinds import KINDS
 from commin.training.recipe import parse
+from commin.zoo import receivers as registry
 from commin.zoo.cards import card
 from tests.conftest import smooth_images
 
@@ -162,6 +163,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: DeepJSCC) -
     save_codec(codec, Path(os.environ["COMMIN_HOME"]) / "runs" / "mine-codec" / "best.safetensors")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "RECEIVERS", dict(registry.RECEIVERS))  # a page adds one
     return tmp_path
 
 

@@ -96,16 +96,17 @@ class Sender:
         side = self.codec.config.image_size
         if (height, width) == (side, side):
             return ""
-        how = "one frame"
+        how, so = "one frame", "knows no others"
         if isinstance(self.codec, TiledCodec):
             tiles = self.codec.tiles(height, width)
             how = (
                 f"{len(tiles)} tiles ({tiles.columns}×{tiles.rows}) of {side}×{side} pixels sharing {tiles.overlap}, "
                 f"each a frame, over {tiles.padded[1]}×{tiles.padded[0]} pixels"
             )
+            so = "sees one in every tile; where memory allows, --crop none is better and sends less"
         card = find_card(self.model, "codec")
         known = f" of {card.data['name']}" if card and "name" in card.data else ""
-        note = f"{how}; {self.model} has learnt whole pictures{known} of {side}×{side} pixels and knows no others"
+        note = f"{how}; {self.model} has learnt whole pictures{known} of {side}×{side} pixels and {so}"
         print(f"  {note}")
         return note
 
@@ -153,7 +154,7 @@ def _ratio(record: Record) -> str:
     """ρ = k/n as counted, and the codec's own where overlap and padding make it larger."""
     counted = record.k / record.n
     exact = abs(counted - float(Fraction(record.bcr))) < 1e-9
-    return f"{record.bcr} ({counted:.5f})" if exact else f"{counted:.5f} (the codec's {record.bcr} and padding)"
+    return f"{record.bcr} ({counted:.5f})" if exact else f"{counted:.5f} (the codec's {record.bcr}, padded)"
 
 
 def _gap(image: Tensor) -> Cell:
