@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--weights", default="0.15,0.3,0.45")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--eta", type=float, default=0.0)
-    parser.add_argument("--drop", type=float, default=0.85)
+    parser.add_argument("--drop", type=float, default=0.8)
     parser.add_argument("--limit", type=int, default=32)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
