@@ -18,7 +18,19 @@ from commin.evaluation.config import SweepConfig
 from commin.evaluation.features import try_backbone
 from commin.evaluation.fid import load_inception
 from commin.evaluation.records import WHOLE_SET, Record
-from commin.evaluation.systems import SYSTEMS, Fit, Line, Point, Scheme, System, TrainSplit, Way, group, make_system
+from commin.evaluation.systems import (
+    RESTORED,
+    SYSTEMS,
+    Fit,
+    Line,
+    Point,
+    Scheme,
+    System,
+    TrainSplit,
+    Way,
+    group,
+    make_system,
+)
 from commin.evaluation.tap import Tap
 from commin.home import home
 from commin.images import from_uint8
@@ -31,6 +43,7 @@ from commin.units import parse_bcr
 from commin.zoo.cards import cards, find_card, sha256
 from commin.zoo.fetch import MissingFileError, find
 from commin.zoo.load import codec_path, load
+from commin.zoo.receivers import NEEDS
 
 
 @dataclass(frozen=True)
@@ -252,7 +265,7 @@ class Bench:
             measured_snr_db=measured_snr_db, seed=point.seed, psnr_db=psnr_db, ssim=ssim, lpips=lpips,
             lpips_backbone="squeeze" if lpips is not None else None, seconds=seconds, network_calls=network_calls,
             versions={"commin": commin.__version__, "torch": torch.__version__},
-            weights=self.weights | (self.model_hashes(point.bcr) if network_calls else {}), split=self.config.split,
+            weights=self.weights | self.files_of(name, point.bcr), split=self.config.split,
             split_hash=self.split_hash, lost=lost, note=", ".join([*settings, *([note] if note else [])]),
         )  # fmt: skip
 
@@ -268,11 +281,12 @@ class Bench:
         padded = -(-self.size // 16) * 16
         return int(parse_bcr(point.bcr) * 3 * padded**2)
 
-    def model_hashes(self, bcr: str) -> dict[str, str]:
-        """SHA-256 of the model's other files that are here and may serve at ρ: INN, prior, generator."""
+    def files_of(self, system: str, bcr: str) -> dict[str, str]:
+        """SHA-256 of the files beside the codec that a system works with at ρ, as far as they are here."""
+        kinds = ("prior",) if system in RESTORED else (*NEEDS.get(system, ()), system)
         found: dict[str, str] = {}
         for card in cards().values():
-            if card.model == self.config.model and card.kind != "codec" and card.bcr in (None, bcr):
+            if card.model == self.config.model and card.kind in kinds and card.bcr in (None, bcr):
                 try:
                     if card.name not in self._hashes:
                         self._hashes[card.name] = sha256(find(card.name))

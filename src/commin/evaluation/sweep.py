@@ -20,10 +20,8 @@ from commin.evaluation.bench import Bench, Outcome, Spec, Task
 from commin.evaluation.config import SweepConfig
 from commin.evaluation.features import ORIGINALS, folder_of, kernel_distances, merge, read, save, write_distances
 from commin.evaluation.records import FORMAT, WHOLE_SET, append_lines, drop_torn_line, read_lines
-from commin.evaluation.systems import RESTORED
 from commin.evaluation.systems.base import Point, place_of
 from commin.evaluation.workers import Workers, execute
-from commin.zoo.receivers import NEEDS
 
 RECORDS = "records-0.jsonl"
 LINES = ("opta",)
@@ -163,8 +161,9 @@ def _claim(folder: Path, config: SweepConfig, bench: Bench) -> None:
     if config.fid:
         about["fid"] = True
     files: dict[str, str] = {}
-    for ratio in config.bcr if any(NEEDS.get(name) or name in RESTORED for name in config.systems) else ():
-        files |= bench.model_hashes(ratio)
+    for name in config.systems:
+        for ratio in config.bcr:
+            files |= bench.files_of(name, ratio)
     path = folder / "sweep.json"
     if path.exists():
         try:
