@@ -28,8 +28,9 @@ def main() -> int:
     parser.add_argument("--system", default="commin-fast")
     options = parser.parse_args()
     found, ratios = rows(options.folder), []
-    print("| ρ | k | SNR dB | PSNR: DeepJSCC → CommIN | LPIPS-Squeeze: DeepJSCC → CommIN | ratio | retrieval's LPIPS "
-          "| below retrieval | KID: CommIN ÷ DeepJSCC |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+    name = "CommIN" if options.system == "commin-fast" else options.system
+    print(f"| ρ | k | SNR dB | PSNR: DeepJSCC → {name} | LPIPS-Squeeze: DeepJSCC → {name} | ratio | retrieval's LPIPS "
+          f"| below retrieval | KID: {name} ÷ DeepJSCC |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
     for (bcr, snr, system), row in sorted(found.items(), key=lambda item: (int(item[1]["k"]), float(item[0][1]))):
         if system != options.system:
             continue
