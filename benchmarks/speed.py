@@ -38,10 +38,11 @@ from torch.utils.flop_counter import flop_registry
 import commin
 from commin.link import Link
 from commin.receivers.base import Receiver
-from commin.receivers.commin import CommIN, CommINConfig, guided_walk, zeta
+from commin.receivers.commin import CommIN, CommINConfig, replaced_distance, zeta
 from commin.receivers.commin_fast import CommINFast
 from commin.receivers.commin_late import CommINLate
 from commin.receivers.commin_rows import Rows
+from commin.receivers.guided import gradient_walk
 from commin.receivers.inverse_jscc import InverseJSCC
 from commin.stylegan2.generator import Generator
 from commin.stylegan2.ilo import IloConfig
@@ -203,7 +204,8 @@ class Walk(CommIN):
         def step(x: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
             return ddpm_step(schedule, x, x0, t, s, normal(x.shape[1:], rows.generators, x.device))
 
-        return guided_walk(self.prior, self.inn, rows, rows.y, times, step, zeta(self.config.zeta, rows))
+        distance = replaced_distance(self.inn, rows)
+        return gradient_walk(self.prior, distance, rows, rows.y, times, step, zeta(self.config.zeta, rows))
 
 
 def training_parts(images: Tensor) -> Iterator[Part]:

@@ -26,6 +26,19 @@ def smooth_images(count: int, size: int = 64, seed: int = 0) -> Tensor:
     return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic").clamp(0, 1)
 
 
+def write_faces(folder: Path, splits: dict[str, int], seed: int) -> Path:
+    """A data set of 64×64 smooth pictures: so many of each split, one after the other, with a manifest."""
+    from commin.images import save_picture, to_picture
+
+    names = [split for split, count in splits.items() for _ in range(count)]
+    rows = ["file,split"]
+    for index, (split, image) in enumerate(zip(names, smooth_images(len(names), 64, seed), strict=True)):
+        save_picture(to_picture(image), folder / f"{index:03}.png")
+        rows.append(f"{index:03}.png,{split}")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def codec() -> DeepJSCC:
     """A small untrained codec at ρ = 1/192, 1/48, 1/12 for 64×64 pictures."""

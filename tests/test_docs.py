@@ -162,7 +162,6 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: DeepJSCC) -
         archive.writestr("manifest.csv", "\n".join(rows) + "\n")
     save_codec(codec, Path(os.environ["COMMIN_HOME"]) / "runs" / "mine-codec" / "best.safetensors")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(registry, "RECEIVERS", dict(registry.RECEIVERS))  # a page adds one
     return tmp_path
 

@@ -22,7 +22,7 @@ from commin.receivers.base import Arrival
 from commin.units import power
 from commin.zoo.load import load
 from commin.zoo.receivers import RECEIVERS
-from tests.conftest import smooth_images
+from tests.conftest import smooth_images, write_faces
 
 POINT = Point("1/48", "awgn", 5.0, 5.0, None, 0)
 
@@ -30,13 +30,7 @@ POINT = Point("1/48", "awgn", 5.0, 5.0, None, 0)
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 train and 4 test pictures."""
-    folder = tmp_path_factory.mktemp("faces")
-    rows = ["file,split"]
-    for index, image in enumerate(smooth_images(44, 64, seed=3)):
-        save_picture(to_picture(image), folder / f"{index:03}.png")
-        rows.append(f"{index:03}.png,{'train' if index < 40 else 'test'}")
-    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
-    return folder
+    return write_faces(tmp_path_factory.mktemp("faces"), {"train": 40, "test": 4}, seed=3)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from commin.inn.degradation import Degradation, DegradationConfig
 from commin.link import Link
 from commin.randomness import generator
 from commin.receivers.base import Arrival
-from commin.receivers.commin import CommIN, CommINConfig, guided_walk, zeta
+from commin.receivers.commin import CommIN, CommINConfig, replaced_distance, zeta
 from commin.receivers.commin_fast import CommINFast, start
 from commin.receivers.commin_fit import Examples, fit_doubt, fit_fusion, fit_start, fit_weights
 from commin.receivers.commin_fusion import Bands, fuse, solve_gains
@@ -31,6 +31,7 @@ from commin.receivers.commin_settings import FastPoint, FastSettings
 from commin.receivers.commin_symbol import CommINSymbol, conjugate_gradients, encoder_of, towards_symbols
 from commin.receivers.commin_table import interpolate, interpolate_link, read_settings, write_settings
 from commin.receivers.diffcom import DiffCom, DiffComSettings, HiFiSettings
+from commin.receivers.guided import gradient_walk
 from commin.receivers.sing_inn import SingINN, SingINNSettings
 from commin.receivers.sing_zero import SingZero, ZeroSettings
 from commin.training.prior import PriorConfig, new_prior
@@ -230,7 +231,8 @@ def test_guidance_reduces_the_norm() -> None:
     times = prior.schedule.timesteps(99, 0, 100)
     norms = []
     for size in (0.0, 0.05, 0.5):
-        x = guided_walk(prior, link, rows, begin, times, step, torch.full((2, 1, 1, 1), size))  # type: ignore[arg-type]
+        distance = replaced_distance(link, rows)  # type: ignore[arg-type]
+        x = gradient_walk(prior, distance, rows, begin, times, step, torch.full((2, 1, 1, 1), size))
         norms.append(F.avg_pool2d(y - x, 4).flatten(1).norm(dim=1))
     assert (norms[2] < norms[1]).all()
     assert (norms[1] < norms[0]).all()

@@ -23,13 +23,13 @@ from commin.evaluation.systems import Fit, Point, Scheme, TrainSplit, Way, group
 from commin.evaluation.systems.klt import SeparationKlt
 from commin.evaluation.systems.klt_restored import SeparationKltRestored
 from commin.evaluation.systems.separation import SeparationCapacity, SeparationCapacityKnownHeader
-from commin.images import from_uint8, save_picture, to_picture, to_uint8
+from commin.images import from_uint8, to_picture, to_uint8
 from commin.metrics.pixels import mse
 from commin.randomness import image_generators
 from commin.training.prior import PriorConfig, new_prior
 from commin.units import capacity_bits
 from commin.zoo.add import add
-from tests.conftest import smooth_images
+from tests.conftest import smooth_images, write_faces
 
 
 def point(snr_db: float, design: float | None = None, channel: str = "awgn") -> Point:
@@ -51,13 +51,7 @@ def few_options(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 train, 6 valid and 4 test pictures."""
-    folder = tmp_path_factory.mktemp("faces")
-    rows = ["file,split"]
-    for index, image in enumerate(smooth_images(50, 64, seed=5)):
-        save_picture(to_picture(image), folder / f"{index:03}.png")
-        rows.append(f"{index:03}.png,{'train' if index < 40 else 'valid' if index < 46 else 'test'}")
-    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
-    return folder
+    return write_faces(tmp_path_factory.mktemp("faces"), {"train": 40, "valid": 6, "test": 4}, seed=5)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -112,7 +113,7 @@ class Bench:
         self.inception = load_inception(self.device) if self.config.fid else None
         self._links: dict[tuple[str, str], Link] = {}
         self._systems: dict[tuple[object, ...], System | UserError] = {}
-        self._hashes: dict[str, str] = {}
+        self._files: dict[tuple[str, str], dict[str, str]] = {}
         self._chunk: tuple[tuple[int, ...], _Chunk] | None = None
         self._sent: tuple[Point, tuple[int, ...], _Arrived] | None = None
 
@@ -283,17 +284,14 @@ class Bench:
 
     def files_of(self, system: str, bcr: str) -> dict[str, str]:
         """SHA-256 of the files beside the codec that a system works with at ρ, as far as they are here."""
-        kinds = ("prior",) if system in RESTORED else (*NEEDS.get(system, ()), system)
-        found: dict[str, str] = {}
-        for card in cards().values():
-            if card.model == self.config.model and card.kind in kinds and card.bcr in (None, bcr):
-                try:
-                    if card.name not in self._hashes:
-                        self._hashes[card.name] = sha256(find(card.name))
-                    found[card.name] = self._hashes[card.name]
-                except MissingFileError:
-                    continue
-        return found
+        if (system, bcr) not in self._files:
+            kinds = ("prior",) if system in RESTORED else (*NEEDS.get(system, ()), system)
+            found = self._files[system, bcr] = {}
+            for card in cards().values():
+                if card.model == self.config.model and card.kind in kinds and card.bcr in (None, bcr):
+                    with suppress(MissingFileError):
+                        found[card.name] = sha256(find(card.name))
+        return self._files[system, bcr]
 
 
 def _line(error: Exception) -> str:

@@ -25,7 +25,7 @@ from commin.receivers.base import Arrival
 from commin.receivers.commin_resume import Resume
 from commin.receivers.commin_rows import Progress, Rows, check_parts, restore_rows
 from commin.receivers.commin_table import interpolate
-from commin.receivers.guided import Step, at_size, gradient_walk
+from commin.receivers.guided import at_size, gradient_walk
 
 
 class CommINConfig(BaseModel):
@@ -81,7 +81,8 @@ class CommIN(nn.Module):
         times = schedule.timesteps(schedule.steps - 1, 0, schedule.steps)
         start = normal(rows.y.shape[1:], rows.generators, rows.y.device)
         kept = Resume(self.resume, self.config.model_dump_json(), rows, start) if self.resume else None
-        return guided_walk(self.prior, self.inn, rows, start, times, step, zeta(self.config.zeta, rows), kept)
+        distance = replaced_distance(self.inn, rows)
+        return gradient_walk(self.prior, distance, rows, start, times, step, zeta(self.config.zeta, rows), kept)
 
 
 def zeta(table: dict[float, float], rows: Rows) -> Tensor:
@@ -89,21 +90,6 @@ def zeta(table: dict[float, float], rows: Rows) -> Tensor:
     pairs = torch.tensor(sorted(table.items()))
     values = interpolate(pairs[:, 0], pairs[:, 1:], rows.snr_db.cpu().float())
     return at_size(values[:, 0].to(rows.y.device), rows.y)
-
-
-def guided_walk(
-    prior: Prior,
-    inn: Degradation,
-    rows: Rows,
-    x: Tensor,
-    times: Tensor,
-    step: Step,
-    size: Tensor,
-    resume: Resume | None = None,
-) -> Tensor:
-    """`gradient_walk` pulled by ‖f⁻¹(y, d) − x0|t‖₂; ``times`` (N,) are the same for every row."""
-    each = times.to(x.device).expand(len(x), -1)
-    return gradient_walk(prior, replaced_distance(inn, rows), rows, x, each, step, size, resume)
 
 
 def replaced_distance(inn: Degradation, rows: Rows) -> Distance:

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from commin.diffusion.prior import Prior
-from commin.diffusion.sampler import ddim_step, normal
 from commin.inn.degradation import Degradation
 from commin.receivers.base import Arrival
-from commin.receivers.commin import guided_walk, zeta
+from commin.receivers.commin import replaced_distance, zeta
 from commin.receivers.commin_rows import Progress, Rows, check_parts, restore_rows
+from commin.receivers.guided import noised_walk
 
 
 class CommINLateConfig(BaseModel):
@@ -24,7 +24,7 @@ class CommINLateConfig(BaseModel):
     Attributes:
         zeta: as in `commin.receivers.commin.CommINConfig`.
         start: t0 as a share of T.
-        steps: network calls, or as many as there are levels below the start.
+        steps: network calls, or as many as the prior has levels; the start is never below the one of that number.
         eta: η of DDIM.
         limit: rows at a time.
     """
@@ -53,7 +53,7 @@ class CommINLate(nn.Module):
         super().__init__()
         self.prior, self.inn = prior.requires_grad_(False), inn.requires_grad_(False)
         self.config, self.progress = config or CommINLateConfig(), progress
-        self.network_calls = self.config.steps
+        self.network_calls = min(self.config.steps, prior.schedule.steps)
 
     def restore(self, arrival: Arrival, generators: Sequence[torch.Generator], samples: int) -> Tensor:
         """Restored pictures (B, S, 3, H, W) in [0, 1]; see `commin.receivers.base.Receiver`.
@@ -67,16 +67,8 @@ class CommINLate(nn.Module):
         )
 
     def _restore(self, rows: Rows) -> Tensor:
-        schedule = self.prior.schedule
-
-        def draw() -> Tensor:
-            return normal(rows.y.shape[1:], rows.generators, rows.y.device)
-
-        def step(x: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
-            return ddim_step(schedule, x, x0, t, s, draw(), self.config.eta)
-
-        level = round(self.config.start * schedule.steps) - 1
-        times = schedule.timesteps(level, 0, min(self.config.steps, level + 1))
-        first = times[:1].expand(len(rows.y)).to(rows.y.device)
-        start = schedule.add_noise(rows.y, draw(), first)
-        return guided_walk(self.prior, self.inn, rows, start, times, step, zeta(self.config.zeta, rows))
+        start = torch.full_like(rows.snr_db, self.config.start)
+        return noised_walk(
+            self.prior, replaced_distance(self.inn, rows), rows, start, self.network_calls, self.config.eta,
+            zeta(self.config.zeta, rows),
+        )  # fmt: skip

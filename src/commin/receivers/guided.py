@@ -85,24 +85,38 @@ def guided_restore(
     samples: int,
     progress: Progress | None,
 ) -> Tensor:
-    """Pictures (B, S, 3, H, W) in [0, 1] by DDIM from √ᾱ·y + √(1−ᾱ)·n, pulled by ``distance`` of the rows at hand."""
-    schedule = prior.schedule
-    calls = min(settings.steps, schedule.steps)
+    """Pictures (B, S, 3, H, W) in [0, 1] by `noised_walk`, pulled by ``distance`` of the rows at hand."""
+    calls = min(settings.steps, prior.schedule.steps)
 
     def restore(rows: Rows) -> Tensor:
-        def draw() -> Tensor:
-            return normal(rows.y.shape[1:], rows.generators, rows.y.device)
-
-        def step(x: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
-            return ddim_step(schedule, x, x0, t, s, draw(), settings.eta)
-
         zeta, start = settings.at(arrival.bcr, rows.snr_db)
-        levels = [max(round(share * schedule.steps), calls) - 1 for share in start.tolist()]
-        times = torch.stack([schedule.timesteps(level, 0, calls) for level in levels]).to(rows.y.device)
-        first = schedule.add_noise(rows.y, draw(), times[:, 0])
-        return gradient_walk(prior, distance(rows), rows, first, times, step, at_size(zeta, rows.y))
+        return noised_walk(prior, distance(rows), rows, start, calls, settings.eta, at_size(zeta, rows.y))
 
     return restore_rows(arrival, generators, samples, settings.limit, calls, restore, progress)
+
+
+def noised_walk(
+    prior: Prior, distance: Distance, rows: Rows, start: Tensor, calls: int, eta: float, size: Tensor
+) -> Tensor:
+    """`gradient_walk` by respaced DDIM steps from √ᾱ·y + √(1−ᾱ)·n.
+
+    Args:
+        prior, distance, rows, size: as for `gradient_walk`.
+        start: t0 of each row as a share of T, (R,); never below the ``calls``-th level.
+        calls: of the network, at most T.
+        eta: η of DDIM.
+    """
+    schedule = prior.schedule
+
+    def draw() -> Tensor:
+        return normal(rows.y.shape[1:], rows.generators, rows.y.device)
+
+    def step(x: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        return ddim_step(schedule, x, x0, t, s, draw(), eta)
+
+    levels = [max(round(share * schedule.steps), calls) - 1 for share in start.tolist()]
+    times = torch.stack([schedule.timesteps(level, 0, calls) for level in levels]).to(rows.y.device)
+    return gradient_walk(prior, distance, rows, schedule.add_noise(rows.y, draw(), times[:, 0]), times, step, size)
 
 
 def at_size(zeta: Tensor, pictures: Tensor) -> Tensor:
@@ -131,7 +145,7 @@ def gradient_walk(
         distance: x0 in [−1, 1] to how far it is from what was received, (R,).
         rows: whose ``tick`` is called after each call of the network.
         x: where to start, (R, 3, H, W).
-        times: falling t, (R, N); each row has its own.
+        times: falling t, (N,) for every row or (R, N) for each its own.
         step: the step before guidance.
         size: ζ, (R, 1, 1, 1).
         resume: keeps the state on disk.
@@ -139,6 +153,7 @@ def gradient_walk(
     Returns:
         The pictures, (R, 3, H, W) in [−1, 1] but for what the last step adds.
     """
+    times = times.to(x.device).expand(len(x), -1)
     following = torch.nn.functional.pad(times[:, 1:], (0, 1), value=CLEAN)
     first, x = resume.load(x) if resume else (0, x)
     for _ in range(first):

@@ -29,10 +29,10 @@ class RestoredSettings(KltSettings):
     """Settings of the restored scheme beside those of the scheme.
 
     Attributes:
-        steps, eta: of the walk, as commin-fast's for 64×64 faces.
+        steps, eta: of the walk.
         noise: (1−ᾱ)/ᾱ of the start over the mean squared error of the decoded picture, both in [−1, 1]; commin-fast
-            starts at this ratio at k = 256 and 0 dB, where it was chosen.
-        drop_db: PSNR that naturalness may cost, as for commin-fast.
+            has this ratio at k = 256 and 0 dB with a start of 0.35.
+        drop_db: PSNR that naturalness may cost.
         restored: valid pictures that weights and naturalness are fitted on.
     """
 
@@ -97,7 +97,7 @@ class SeparationKltRestored:
         point, measured = settings.at(parse_bcr(settings.points[0].bcr), rows.snr_db), self._undone(rows.y)
 
         def correct(step: int, x0: Tensor) -> Tensor:
-            return x0 + point.weights[:, step, None, None, None] * (measured - self._passed(x0))
+            return self._exchanged(x0, measured, point.weights[:, step, None, None, None])
 
         walked = fast_walk(
             self.prior.schedule, self.prior.denoise, settings, point, rows, settings.bands(rows.y), correct
@@ -116,13 +116,17 @@ class SeparationKltRestored:
         measured = self._undone(decoded * 2 - 1)
 
         def replaced(x0: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-            return x0 + weight * (measured - self._passed(x0))
+            return self._exchanged(x0, measured, weight)
 
         point = bayesian_weights(self.prior, examples, settings, self._passed, measured, replaced)
         settings = settings.model_copy(update={"points": (point,)})
         samples = self._samples(decoded, image_generators(images.cpu(), 1, "receiver"), settings)
         natural = fit_naturalness(examples, samples, chosen.drop_db)
         return settings.model_copy(update={"points": (point.model_copy(update={"naturalness": natural}),)})
+
+    def _exchanged(self, x0: Tensor, measured: Tensor, weight: Tensor) -> Tensor:
+        """x̂ of the class's formula, w (B, 1, 1, 1)."""
+        return x0 + weight * (measured - self._passed(x0))
 
     def _passed(self, x: Tensor) -> Tensor:
         """What of pictures (B, 3, H, W) in [−1, 1] lies in the components that arrive, beside the mean picture."""
