@@ -17,13 +17,14 @@ from commin.images import from_uint8
 from commin.link import Link
 from commin.metrics.lpips import try_lpips
 from commin.metrics.pixels import psnr
+from commin.precision import fast_dtype
 from commin.randomness import image_generators
 from commin.receivers.commin_fast import CommINFast
 from commin.receivers.commin_fit import Examples, fit_naturalness
 from commin.receivers.commin_settings import FastPoint, FastSettings
 from commin.units import parse_bcr
 from commin.zoo.load import load
-from commin.zoo.receivers import Parts, fast_dtype
+from commin.zoo.receivers import Parts
 
 SKIPPED = 64
 """Validation pictures that are left to ``commin fit``."""

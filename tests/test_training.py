@@ -286,6 +286,15 @@ def test_muon_steps_are_orthogonal_and_momentum_averages() -> None:
         assert (aligned > 0.6).all()
 
 
+def test_muon_steps_are_alike_in_either_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrices = torch.randn(2, 24, 40, generator=torch.Generator().manual_seed(0))
+    steps = []
+    for dtype in (torch.bfloat16, torch.float32):
+        monkeypatch.setattr("commin.training.muon.fast_dtype", lambda device, dtype=dtype: dtype)
+        steps.append(orthogonalize(matrices))
+    assert 0 < float((steps[0] - steps[1]).norm() / steps[1].norm()) < 0.05
+
+
 def test_muon_leaves_vectors_to_adamw() -> None:
     """On a network without matrices Muon is AdamW."""
     torch.manual_seed(0)

@@ -64,6 +64,16 @@ def test_low_precision_gradients_are_near(precision: str, tolerance: float, code
     assert float((whole[0] - whole[1]).norm() / whole[0].norm()) < tolerance
 
 
+@pytest.mark.parametrize(("quick", "same_as"), [(torch.bfloat16, "bf16"), (torch.float32, "float32")])
+def test_auto_precision_is_the_quick_one(
+    quick: torch.dtype, same_as: str, codec_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("commin.precision.fast_dtype", lambda device: quick)
+    auto = first_gradients(make_run("codec", codec_file, tmp_path, precision="auto"))
+    named = first_gradients(make_run("codec", codec_file, tmp_path, precision=same_as))
+    assert difference(named, auto) == 0
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 def test_compiled_blocks_leave_the_gradients(codec_file: Path, tmp_path: Path) -> None:
     plain = first_gradients(make_run("inn", codec_file, tmp_path))

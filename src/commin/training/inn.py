@@ -21,6 +21,7 @@ from commin.images import from_uint8, grid
 from commin.inn.degradation import Degradation, DegradationConfig, misfit
 from commin.inn.files import KIND, save_inn
 from commin.modelfile import load_strict, read_model
+from commin.precision import Precision, autocast
 from commin.randomness import generator
 from commin.training.codec import VALIDATION_SNRS_DB
 from commin.training.paths import RecipePath
@@ -37,14 +38,14 @@ class InnRecipe(Recipe):
     Attributes:
         init: an INN's file to start from, of another ρ as well.
         codec: the codec of the link: a file, or a model of the zoo.
-        codec_precision: of its arithmetic; the INN's is always float32.
+        codec_precision: of its arithmetic, as ``loop.precision``; the INN's is always float32.
         model: the INN, with its ρ and the SNRs, uniform over their range for each image.
     """
 
     kind: Literal["inn"]
     init: RecipePath | None = None
     codec: RecipePath
-    codec_precision: Literal["float32", "bf16"] = "bf16"
+    codec_precision: Precision = "auto"
     model: DegradationConfig
 
 
@@ -106,7 +107,7 @@ class InnTraining:
     def receive(self, images: Tensor, snr_db: Tensor, noise: Tensor) -> Tensor:
         """y: images (B, 3, H, W) through encoder, AWGN made of unit noise (B, k) at snr_db (B,), and decoder."""
         codec = self.codec.to(images.device)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.recipe.codec_precision == "bf16"):
+        with autocast(self.recipe.codec_precision, images.device):
             sent = codec.encode(images, snr_db, self.recipe.model.ratio)
             arrived = sent + noise * Csi(snr_db).noise_variance().sqrt()
             return codec.decode(arrived, snr_db, (images.shape[-2], images.shape[-1]))

@@ -9,7 +9,6 @@ import copy
 import math
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from commin.errors import UserError
 from commin.images import from_uint8, save_picture
+from commin.precision import autocast
 from commin.randomness import generator
 from commin.training import blocks, checkpoint, log, ranks
 from commin.training.augment import changed, draw_changes
@@ -62,13 +62,6 @@ class Trainable(Protocol):
 
     def export(self, averages: Mapping[str, nn.Module], path: Path, images_seen: int) -> None:
         """Write the averaged model to a file or folder that `commin.load` reads."""
-
-
-def autocast(config: LoopConfig, device: torch.device) -> AbstractContextManager[Any]:
-    """The autocast context of a precision; nothing for float32."""
-    if config.precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}[config.precision])
 
 
 class Run:
@@ -197,7 +190,7 @@ class Run:
         total = 0.0
         for start in range(0, count, size):
             part = {key: value[start : start + size] for key, value in rows.items()}
-            with autocast(self.config, self.device):
+            with autocast(self.config.precision, self.device):
                 loss = self.trainable.loss(name, part, self.step) * (len(part["images"]) / (count * ranks.size()))
             self.scaler.scale(loss).backward()
             total += float(loss.detach())

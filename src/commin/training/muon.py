@@ -1,8 +1,9 @@
 r"""Muon: momentum whose matrices are made orthogonal before the step; AdamW for everything that is no matrix.
 
 For a kernel read as a matrix G (out, in·k·k): m ← μ·m + (1 − μ)·G, n = (1 − μ)·G + μ·m, and
-W ← W − lr·0.2·√max(out, in·k·k)·UVᵀ with n = USVᵀ, where UVᵀ comes from five Newton–Schulz steps in bfloat16.
-The factor gives steps the size of AdamW's, so that one learning rate serves both.
+W ← W − lr·0.2·√max(out, in·k·k)·UVᵀ with n = USVᵀ, where UVᵀ comes from five Newton–Schulz steps, in
+bfloat16 where the device is quick at it. The factor gives steps the size of AdamW's, so that one learning rate serves
+both.
 
 Sources: Jordan et al., Muon, 2024 (kellerjordan.github.io/posts/muon); Liu et al., arXiv:2502.16982 (the factor).
 """
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from commin.precision import fast_dtype
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of X ← aX + (bA + cA²)X with A = XXᵀ: singular values of (0, 1] go to about 1."""
@@ -23,7 +26,7 @@ MIN_SIDE = 16
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     """About UVᵀ of each matrix USVᵀ: (N, m, n), any scale, to float32 (N, m, n)."""
     a, b, c = COEFFICIENTS
-    x = matrices.bfloat16()
+    x = matrices.to(fast_dtype(matrices.device))
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)

@@ -14,8 +14,8 @@ from commin.diffusion.prior import Prediction, Prior, load_prior, save_prior
 from commin.diffusion.sampler import normal, walk
 from commin.errors import UserError
 from commin.images import from_uint8, grid
+from commin.precision import autocast
 from commin.randomness import generator
-from commin.training.loop import autocast
 from commin.training.paths import RecipePath
 from commin.training.recipe import Recipe, Strict
 from commin.units import IMAGE_CHANNELS
@@ -126,7 +126,7 @@ class PriorTraining:
         t = (torch.arange(count) * steps + steps // 2) // count
         noise = torch.randn(self.validation.shape, generator=rng)
         errors = []
-        with autocast(self.recipe.loop, device):
+        with autocast(self.recipe.loop.precision, device):
             parts = zip(self.validation.split(BATCH), t.split(BATCH), noise.split(BATCH), strict=True)
             for pixels, times, draws in parts:
                 batch = (from_uint8(pixels).to(device), times.to(device), draws.to(device))

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from commin.errors import UserError
+from commin.precision import Precision
 from commin.training.paths import RecipePath
 
 
@@ -53,7 +54,8 @@ class LoopConfig(Strict):
         shift: move each by whole pixels, uniform in −shift … shift both ways; edges are mirrored.
         colour: multiply each channel by exp(u), u uniform in −colour … colour, clipped to [0, 1].
         ema: decay of the weight average for each step, towards which it grows as (1 + step)/(10 + step).
-        precision: float32, or bf16 or fp16 autocast.
+        precision: float32, or bf16 or fp16 autocast; ``auto`` is bf16 where the device has instructions for it, else
+            float32.
         forget_activations: compute activations again in the backward pass instead of keeping them: memory for time.
         compile: compile the blocks of the network by ``torch.compile``.
         validate_every, checkpoint_minutes: images between validations, minutes between checkpoints.
@@ -75,7 +77,7 @@ class LoopConfig(Strict):
     flip: bool = True
     shift: int = Field(0, ge=0, lt=16)
     colour: float = Field(0.0, ge=0, le=1)
-    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    precision: Precision = "float32"
     channels_last: bool = True
     forget_activations: bool = False
     compile: bool = False

@@ -6,6 +6,7 @@ from commin.data.imageset import ImageSet, load_pixels
 from commin.errors import UserError
 from commin.home import home
 from commin.images import from_uint8
+from commin.precision import fast_dtype
 from commin.randomness import image_generators
 from commin.receivers.base import Arrival, Receiver
 from commin.receivers.commin_fast import CommINFast
@@ -15,7 +16,7 @@ from commin.receivers.commin_symbol import CommINSymbol
 from commin.receivers.sing_zero import SingZero, ZeroSettings, fit_zero
 from commin.zoo.cards import find_card
 from commin.zoo.load import load
-from commin.zoo.receivers import Parts, fast_dtype
+from commin.zoo.receivers import Parts
 
 
 class Fitter:

@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel
 
 from commin.errors import UserError
+from commin.precision import fast_dtype
 from commin.receivers.base import Receiver
 from commin.receivers.commin_rows import Progress
 from commin.receivers.commin_table import read_settings
@@ -68,15 +69,6 @@ class Parts:
         from commin.inn.files import load_inn
 
         return load_inn(self.path("inn"), dtype)
-
-
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device has instructions for its products, else float32."""
-    if device.type == "cpu":
-        quick = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    else:
-        quick = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if quick else torch.float32
 
 
 def _deepjscc(parts: Parts) -> Receiver:

@@ -11,6 +11,7 @@ from commin.errors import UserError
 from commin.evaluation.systems.base import Fit, Sent, Way, temporary_name
 from commin.evaluation.systems.klt import KltSettings, SeparationKlt
 from commin.images import from_uint8
+from commin.precision import fast_dtype
 from commin.randomness import image_generators
 from commin.receivers.commin_fast import fast_walk
 from commin.receivers.commin_fit import Examples, bayesian_weights, fit_naturalness
@@ -19,7 +20,7 @@ from commin.receivers.commin_settings import FastPoint, FastSettings
 from commin.receivers.commin_table import read_settings, write_settings
 from commin.units import parse_bcr
 from commin.zoo.cards import sha256
-from commin.zoo.receivers import Parts, fast_dtype
+from commin.zoo.receivers import Parts
 
 KEPT = 0.5
 """Least share of a component's power that must arrive for it to be exchanged, as in `commin.receivers.sing_zero`."""
