@@ -3,7 +3,9 @@
 usage: python -P benchmarks/speed_train.py RECIPE.yaml [--processes 2] [--steps 20] [--batch 0] [--stream]
        [--data FOLDER|ZIP] [--json results/speed_train.json]
 
-Prints images/s and the share of time spent waiting for pictures, of the first rank, and as JSON with --json.
+Prints images/s and the share of time spent waiting for pictures, of the first rank, and as JSON with --json; beside it
+GFLOP/s of matrix products that all processes make at the same time: cores share clock and memory, and the gain in
+products is what the machine allows.
 """
 
 import argparse
@@ -25,6 +27,17 @@ from commin.training.loop import Run
 from commin.training.recipe import parse, read_yaml
 
 
+def products(seconds: float = 3.0, side: int = 1024) -> float:
+    """GFLOP/s of float32 products of square matrices, over all ranks at once."""
+    matrix, count = torch.randn(side, side), 0
+    ranks.wait()
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < seconds:
+        matrix @ matrix
+        count += 1
+    return ranks.total(2 * side**3 * count / (time.perf_counter() - begin)) / 1e9
+
+
 def measure(options: argparse.Namespace) -> dict[str, float]:
     torch.set_num_threads(1)
     content = read_yaml(options.recipe)
@@ -42,10 +55,11 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         for _ in range(options.steps):
             run.train_step()
         took = time.perf_counter() - begin
-        ranks.wait()
+        peak = products()
         return {
             "processes": ranks.size(),
             "images/s": round(options.steps * loop.batch / took, 2),
+            "GFLOP/s of products": round(peak, 1),
             "waiting %": round(100 * run.ahead.waited / took, 2),
         } if ranks.rank() == 0 else {}  # fmt: skip
 
@@ -78,7 +92,10 @@ def main() -> None:
             sys.exit(done.stderr)
         results.append(json.loads(lines[-1]))
         print(results[-1], flush=True)
-    print(f"{results[1]['images/s'] / results[0]['images/s']:.2f} × the images/s of one process on one core")
+    gains = {key: results[1][key] / results[0][key] for key in ("images/s", "GFLOP/s of products")}
+    print(
+        "{images/s:.2f} × the images/s of one process, where products gain {GFLOP/s of products:.2f} ×".format(**gains)
+    )
     if options.json:
         temporary = options.json.with_suffix(".tmp")
         temporary.write_text(json.dumps(results, indent=1) + "\n")

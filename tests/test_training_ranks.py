@@ -18,6 +18,7 @@ from commin.images import to_picture, to_uint8
 from commin.training import checkpoint, ranks
 from commin.training.kinds import KINDS
 from commin.training.loop import Run
+from commin.training.muon import Muon
 from commin.training.recipe import parse
 from tests.conftest import smooth_images
 
@@ -102,7 +103,21 @@ def results(codec: Path, folder: Path) -> dict[str, dict[str, torch.Tensor]]:
             for key, value in network.state_dict().items()
         }
         torch.Tensor.float = float32  # type: ignore[method-assign]
+    found["muon"] = muon_weights()
     return found
+
+
+def muon_weights() -> dict[str, torch.Tensor]:
+    """A few matrices, two alike, and a vector after three steps on the same gradients for all ranks."""
+    rng = torch.Generator().manual_seed(0)
+    shapes = ((16, 24), (16, 24), (32, 20, 3, 3), (20, 16), (7,))
+    weights = [torch.nn.Parameter(torch.randn(shape, generator=rng)) for shape in shapes]
+    optimizer = Muon(weights, 0.1, (0.9, 0.99), 0.1)
+    for _ in range(3):
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=rng)
+        optimizer.step()
+    return {str(index): weight.detach() for index, weight in enumerate(weights)}
 
 
 def work(rank: int, size: int, port: int, codec: Path, folder: Path) -> None:
@@ -154,6 +169,25 @@ def test_two_ranks_end_with_the_weights_of_one_process(jobs: Any, kind: str) -> 
     for name in ("2-0", "2-1"):
         for key, value in jobs[name][f"{kind} weights"].items():
             assert float((value - alone[key]).abs().max()) < 1e-8, key
+
+
+def test_two_ranks_share_the_steps_of_muon(jobs: Any) -> None:
+    """Whichever rank makes a step, all take it; a product of several matrices at once may round differently."""
+    alone = jobs["1-0"]["muon"]
+    for key, value in alone.items():
+        assert torch.equal(jobs["2-0"]["muon"][key], jobs["2-1"]["muon"][key])
+        assert float((value - jobs["2-0"]["muon"][key]).norm() / value.norm()) < 1e-2
+
+
+def test_pieces_are_disjoint_whole_and_even(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = [5.0, 1.0, 9.0, 3.0, 3.0, 1.0, 2.0]
+    monkeypatch.setattr(ranks, "size", lambda: 3)
+    found = []
+    for rank in range(3):
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        found.append(ranks.pieces(costs))
+    assert sorted(index for mine in found for index in mine) == list(range(7))
+    assert max(sum(costs[i] for i in mine) for mine in found) == 9
 
 
 def test_shares_are_disjoint_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:

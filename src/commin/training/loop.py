@@ -196,7 +196,7 @@ class Run:
             total += float(loss.detach())
         for module in others:
             module.requires_grad_(True)
-        ranks.sum_gradients(self.trainable.phases[name].parameters())
+        ranks.sum_all(p.grad for p in self.trainable.phases[name].parameters() if p.grad is not None)
         return ranks.total(total)
 
     def _update(self, name: str, module: nn.Module, rate: float) -> bool:

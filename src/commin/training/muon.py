@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from commin.precision import fast_dtype
+from commin.training import ranks
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of X ← aX + (bA + cA²)X with A = XXᵀ: singular values of (0, 1] go to about 1."""
@@ -67,17 +68,23 @@ class Muon(torch.optim.Optimizer):
             (self._matrices if group["matrices"] else self._adam)(parameters, group)
 
     def _matrices(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
+        """Each rank of a job makes its share of the steps, and all take all of them."""
+        aheads = []
         for parameter in parameters:
             state, gradient = self.state[parameter], parameter.grad
             assert gradient is not None
             average = state.setdefault("average", torch.zeros_like(parameter)).lerp_(gradient, 1 - group["momentum"])
-            ahead = gradient.lerp(average, group["momentum"]).flatten(1)
-            by_shape.setdefault((ahead.shape[0], ahead.shape[1]), []).append((parameter, ahead))
-        for shape, members in by_shape.items():
-            steps = orthogonalize(torch.stack([ahead for _, ahead in members]))
-            for (parameter, _), step in zip(members, steps, strict=True):
-                parameter.add_(step.view_as(parameter), alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
+            aheads.append(gradient.lerp(average, group["momentum"]).flatten(1))
+        steps = [torch.zeros_like(ahead, dtype=torch.float32) for ahead in aheads]
+        by_shape: dict[torch.Size, list[int]] = {}
+        for index in ranks.pieces([ahead.numel() * min(ahead.shape) for ahead in aheads]):
+            by_shape.setdefault(aheads[index].shape, []).append(index)
+        for indices in by_shape.values():
+            for index, step in zip(indices, orthogonalize(torch.stack([aheads[i] for i in indices])), strict=True):
+                steps[index] = step
+        ranks.sum_all(steps)
+        for parameter, step in zip(parameters, steps, strict=True):
+            parameter.add_(step.view_as(parameter), alpha=-group["lr"] * 0.2 * max(step.shape) ** 0.5)
 
     def _adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         first, second = group["betas"]

@@ -6,7 +6,7 @@ rows r, r + R, r + 2R, …; gradients of the mean over all B rows are summed onc
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -86,27 +86,37 @@ def mean(value: Tensor) -> Tensor:
     return value if size() == 1 else _sum(value.detach().clone()) / size()
 
 
-def sum_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace every gradient by its sum over the ranks, which must all have the same ones."""
+def pieces(costs: Sequence[float]) -> list[int]:
+    """The numbers of the pieces of work that this rank does: the dearest first, each to whom has the least so far."""
+    loads = [0.0] * size()
+    mine = []
+    for index in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        least = loads.index(min(loads))
+        loads[least] += costs[index]
+        if least == rank():
+            mine.append(index)
+    return mine
+
+
+def sum_all(tensors: Iterable[Tensor]) -> None:
+    """Replace every tensor by its sum over the ranks, which must all have the same ones."""
     if size() == 1:
         return
     held: list[Tensor] = []
-    for parameter in parameters:
-        if parameter.grad is None:
-            continue
-        if held and (sum(each.numel() for each in held) >= BUCKET or held[0].dtype != parameter.grad.dtype):
+    for tensor in tensors:
+        if held and (sum(each.numel() for each in held) >= BUCKET or held[0].dtype != tensor.dtype):
             _sum_together(held)
             held = []
-        held.append(parameter.grad)
+        held.append(tensor)
     if held:
         _sum_together(held)
 
 
-def _sum_together(gradients: list[Tensor]) -> None:
-    flat = _sum(torch.cat([gradient.flatten() for gradient in gradients]))
-    parts = flat.split([gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view(gradient.shape))
+def _sum_together(tensors: list[Tensor]) -> None:
+    flat = _sum(torch.cat([tensor.flatten() for tensor in tensors]))
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view(tensor.shape))
 
 
 def _sum(value: Tensor) -> Tensor:
