@@ -71,6 +71,15 @@ def test_padding_is_the_picture_mirrored() -> None:
     assert Tiles(1, 4, 8, 0).cut(row)[0, 0, 0, 0].tolist() == [2, 1, 0, 1, 2, 3, 2, 1]
 
 
+def test_one_more_tile_each_way_moves_the_seams_by_half_a_step() -> None:
+    plain, moved = Tiles(160, 112, 64, 16), Tiles(160, 112, 64, 16, extra=1)
+    assert (moved.rows, moved.columns) == (plain.rows + 1, plain.columns + 1)
+    for before, after in zip(plain.seams(), moved.seams(), strict=True):
+        assert {edge % 48 for edge in after} == {(edge + 24) % 48 for edge in before}
+    images = torch.rand(2, 3, 160, 112)
+    assert torch.allclose(moved.join(moved.cut(images)), images, atol=1e-6)
+
+
 def test_seams_are_where_tiles_begin_and_end() -> None:
     rows, columns = Tiles(112, 64, 64, 16).seams()
     assert rows == [48, 64]

@@ -22,6 +22,7 @@ class Tiles:
         height, width: of the picture in pixels, H and W.
         side: T.
         overlap: V, at most T/2, so that no more than two tiles meet along an axis.
+        extra: rows and columns of tiles beyond those needed; as the padding is even, one moves all seams by half a step.
 
     Raises:
         ValueError: no pixels, or an overlap outside 0..T/2.
@@ -31,6 +32,7 @@ class Tiles:
     width: int
     side: int
     overlap: int
+    extra: int = 0
 
     def __post_init__(self) -> None:
         if min(self.height, self.width, self.side) < 1:
@@ -96,7 +98,7 @@ class Tiles:
         return (down - self.height) // 2, (across - self.width) // 2
 
     def _count(self, size: int) -> int:
-        return max(1, math.ceil((size - self.overlap) / self.step))
+        return max(1, math.ceil((size - self.overlap) / self.step)) + self.extra
 
     def _windows(self, count: int) -> Tensor:
         """Windows along one axis, (count, T): they rise and fall over the overlaps and are 1 elsewhere."""
