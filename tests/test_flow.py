@@ -215,7 +215,7 @@ def test_the_path_begins_at_the_noised_estimate(order: Any, codec: DeepJSCC, mon
         assert torch.equal(r, deviation.repeat_interleave(2))
         assert torch.equal(seen, y.repeat_interleave(2, 0))
         times.append(float(s[0]))
-        return z - seen
+        return z.repeat_interleave(2, 0) - seen
 
     monkeypatch.setattr(made, "velocity", velocity)
     receiver = Pmrf(made, None, PmrfSettings(steps=2, order=order))
