@@ -24,19 +24,11 @@ from commin.training.kinds import KINDS
 from commin.training.loop import Run
 from commin.training.recipe import parse, read_yaml
 from commin.units import db_to_linear
-from tests.conftest import smooth_images
+from tests.conftest import Slopes, smooth_images
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "faces64-decoder.yaml"
 LINK = {"reference_psnr_db": {"1/192": [10, 12], "1/48": [12, 14]}}
 MODEL = DeepJSCCConfig(widths=(8, 8, 8), latent_channels=(8, 32), bottleneck=8, image_size=32)
-
-
-class Slopes(nn.Module):
-    """Stands in for LPIPS: the mean squared difference of neighbours' differences."""
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        assert a.dtype == b.dtype == torch.float32
-        return (a - b).diff(dim=-1).square().mean((1, 2, 3))
 
 
 @pytest.fixture(autouse=True)
