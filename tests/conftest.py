@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from commin.codec.deepjscc import DeepJSCC, DeepJSCCConfig
 
@@ -24,6 +24,14 @@ def smooth_images(count: int, size: int = 64, seed: int = 0) -> Tensor:
     """Smooth random pictures (count, 3, size, size) in [0, 1]: 4×4 colours, enlarged."""
     coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic").clamp(0, 1)
+
+
+class Slopes(nn.Module):
+    """Stands in for LPIPS: the mean squared difference of neighbours' differences, never in half precision."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        assert a.dtype.itemsize >= 4
+        return (a - b).diff(dim=-1).square().mean((1, 2, 3))
 
 
 def write_faces(folder: Path, splits: dict[str, int], seed: int) -> Path:

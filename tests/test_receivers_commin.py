@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from commin.channels.awgn import Awgn
 from commin.codec.deepjscc import DeepJSCC
+from commin.codec.reference import LinkConfig
+from commin.diffusion.flow import Flow, FlowConfig, flow_from
 from commin.diffusion.prior import Prior
 from commin.diffusion.sampler import ddpm_step
 from commin.diffusion.schedule import Schedule
@@ -32,6 +34,7 @@ from commin.receivers.commin_symbol import CommINSymbol, conjugate_gradients, en
 from commin.receivers.commin_table import interpolate, interpolate_link, read_settings, write_settings
 from commin.receivers.diffcom import DiffCom, DiffComSettings, HiFiSettings
 from commin.receivers.guided import gradient_walk
+from commin.receivers.pmrf import Pmrf, PmrfSettings
 from commin.receivers.sing_inn import SingINN, SingINNSettings
 from commin.receivers.sing_zero import SingZero, ZeroSettings
 from commin.training.prior import PriorConfig, new_prior
@@ -90,6 +93,15 @@ def fused_settings(steps: int = 4) -> FastSettings:
     return FastSettings(steps=steps, rings=2, points=points)
 
 
+def flow_of(prior: Prior, inn: bool) -> Flow:
+    """A flow from the prior; all its inputs count."""
+    flow = flow_from(prior, FlowConfig(link=LinkConfig(reference_psnr_db={"1/48": (19, 23)}), inn=inn)).eval()
+    first: Tensor = flow.prior.unet.conv_in.weight  # type: ignore[union-attr,assignment]
+    with torch.no_grad():
+        first.add_(0.1 * torch.randn(first.shape, generator=generator("flow")))
+    return flow
+
+
 Make = Callable[..., Any]
 RECEIVERS: dict[str, Make] = {
     "commin": lambda p, i, **more: CommIN(p, i, CommINConfig(limit=2), **more),
@@ -103,6 +115,8 @@ RECEIVERS: dict[str, Make] = {
     "sing-inn, coarse": lambda p, i, **more: SingINN(p, i, SingINNSettings(steps=50, guide="coarse"), **more),
     "diffcom": lambda p, i, **more: DiffCom(p, DiffComSettings(steps=4, limit=2), **more),
     "diffcom-hifi": lambda p, i, **more: DiffCom(p, HiFiSettings(steps=4), **more),
+    "pmrf": lambda p, i, **more: Pmrf(flow_of(p, False), None, PmrfSettings(steps=2, limit=2), **more),
+    "pmrf-inn": lambda p, i, **more: Pmrf(flow_of(p, True), i, PmrfSettings(steps=3, order=1), **more),
     "fast, no INN": lambda p, i, **more: CommINFast(p, None, FastSettings(steps=3, eta=0, limit=2), **more),
 }
 
@@ -120,7 +134,8 @@ def test_pictures_calls_and_progress(make: Make, prior: Prior, inn: Degradation,
     seen: list[tuple[int, int]] = []
     passes: list[int] = []
     receiver = make(prior, inn, progress=lambda done, total: seen.append((done, total)))
-    hook = prior.unet.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    network = getattr(receiver, "flow", receiver).prior.unet
+    hook = network.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
     with torch.no_grad():  # as inside Link
         pictures = receiver.restore(arrival(codec), generators(0, 1, 2), 2)
     hook.remove()

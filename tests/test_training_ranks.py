@@ -14,13 +14,18 @@ import torch
 import yaml
 from torch import multiprocessing
 
+from commin.diffusion.prior import save_prior
 from commin.images import to_picture, to_uint8
-from commin.training import checkpoint, ranks
+from commin.inn.degradation import Degradation, DegradationConfig
+from commin.inn.files import save_inn
+from commin.training import checkpoint, decoder, ranks
 from commin.training.kinds import KINDS
 from commin.training.loop import Run
 from commin.training.muon import Muon
+from commin.training.prior import PriorConfig, new_prior
 from commin.training.recipe import parse
-from tests.conftest import smooth_images
+from commin.zoo.add import add
+from tests.conftest import Slopes, smooth_images
 
 BATCH = 8
 SECTIONS: dict[str, dict[str, Any]] = {
@@ -29,6 +34,11 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "link": {"reference_psnr_db": {"1/192": [10, 12], "1/48": [12, 14]}},
     },
     "inn": {"codec_precision": "float32", "model": {"bcr": "1/48", "width": 8, "blocks": 1, "lifts": 2}},
+    "decoder": {"link": {"reference_psnr_db": {"1/192": [10, 12], "1/48": [12, 14]}}, "lpips_weight": 2.0},
+    "flow": {
+        "model": "own",
+        "flow": {"link": {"reference_psnr_db": {"1/192": [10, 12], "1/48": [12, 14]}}, "inn": True},
+    },
     "prior": {"model": {"widths": [16, 16], "attention": [False, True], "head": 8, "groups": 8, "steps": 60}},
     "gan": {
         "model": {"widths": [8, 8, 8, 8], "style_dim": 8, "mapping_layers": 2},
@@ -45,7 +55,7 @@ def make_run(kind: str, codec: Path, folder: Path, **loop: Any) -> Run:
         "data": {"size": 32, "crop": "centre", "validation_limit": 4},
         "loop": {"images": 8000, "batch": BATCH, "warmup_images": 16, "validate_every": 8000, **loop},
         **SECTIONS[kind],
-        **({"codec": str(codec)} if kind == "inn" else {}),
+        **({"codec": str(codec)} if kind in ("inn", "decoder") else {}),
     }
     config = parse(KINDS[kind].recipe, content, Path("recipe"))
     pixels = to_uint8(smooth_images(20, 32))
@@ -76,7 +86,8 @@ def first_gradients(run: Run) -> dict[str, torch.Tensor]:
 
 def in_double(run: Run) -> None:
     """Weights, rows and every ``.float()`` in float64."""
-    for module in (*run.trainable.phases.values(), *run.averages.values(), getattr(run.trainable, "codec", None)):
+    frozen = [getattr(run.trainable, "codec", None), *getattr(run.trainable, "inns", [])]
+    for module in (*run.trainable.phases.values(), *run.averages.values(), *frozen):
         if module is not None:
             module.double()
     make = run.ahead.make
@@ -125,9 +136,22 @@ def work(rank: int, size: int, port: int, codec: Path, folder: Path) -> None:
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
+    os.environ["COMMIN_HOME"] = str(folder / "home")
+    decoder.load_lpips = lambda name: Slopes()  # type: ignore[assignment,return-value]
     with ranks.job(torch.device("cpu")):
         assert (ranks.rank(), ranks.size()) == (rank, size)
         torch.save(results(codec, folder), folder / f"{size}-{rank}.pt")
+
+
+def put_into_zoo(codec: Path, folder: Path) -> None:
+    """The parts that a flow is trained from, small and random, as model ``own``."""
+    torch.manual_seed(2)
+    save_prior(new_prior(PriorConfig(**SECTIONS["prior"]["model"]), 32), folder / "prior")
+    for bcr in ("1/192", "1/48"):
+        inn = Degradation(DegradationConfig(bcr=bcr, width=8, blocks=1, lifts=2))
+        save_inn(inn, folder / f"inn-{bcr[2:]}.safetensors")
+    for path in (codec, folder / "prior", *folder.glob("inn-*")):
+        add(path, "own", None, None, "none")
 
 
 def free_port() -> int:
@@ -143,6 +167,9 @@ def free_port() -> int:
 def jobs(codec_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dict[str, torch.Tensor]]]:
     """What a single process and both ranks of a job of two arrive at."""
     folder = tmp_path_factory.mktemp("jobs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COMMIN_HOME", str(folder / "home"))
+        put_into_zoo(codec_file, folder)
     for size in (1, 2):
         multiprocessing.spawn(work, (size, free_port(), codec_file, folder), nprocs=size)  # type: ignore[no-untyped-call]
     return {name: torch.load(folder / f"{name}.pt") for name in ("1-0", "2-0", "2-1")}

@@ -10,6 +10,9 @@ from typer.testing import CliRunner
 
 import commin
 from commin.cli.main import app
+from commin.codec.files import load_codec, save_decoder
+from commin.codec.reference import LinkConfig
+from commin.diffusion.flow import FlowConfig, flow_from, save_flow
 from commin.diffusion.prior import save_prior
 from commin.errors import UserError
 from commin.images import to_picture
@@ -30,17 +33,25 @@ STEPS = 3
 
 @pytest.fixture(scope="module")
 def parts(codec_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, list[str]]]:
-    """A codec, a prior, an INN of one ρ and settings, untrained and small, with the options that add them."""
+    """A codec, a prior, an INN of one ρ, settings, a decoder and flows, untrained and small, and how to add them."""
     folder = tmp_path_factory.mktemp("parts")
     torch.manual_seed(0)
     config = PriorConfig(patch=4, widths=(16, 16), attention=(False, False), head=8, groups=8, steps=20)
-    save_prior(new_prior(config, 64), folder / "prior")
+    prior = new_prior(config, 64)
+    save_prior(prior, folder / "prior")
+    codec = load_codec(codec_file, "decoder")
+    assert codec.decoder is not None
+    save_decoder(codec.decoder, folder / "decoder.safetensors")
+    link = LinkConfig(reference_psnr_db={"1/48": (19, 23)})
+    for inn in (False, True):
+        save_flow(flow_from(prior, FlowConfig(link=link, inn=inn)), folder / f"flow-{inn}.safetensors")
     save_inn(Degradation(DegradationConfig(bcr="1/48", width=8, blocks=1, lifts=1)), folder / "inn.safetensors")
     points = (FastPoint(bcr="1/48", snr_db=0),)
     write_settings(FastSettings(steps=STEPS, points=points), folder / "fast.json")
     return [
         (codec_file, ["--crop", "celeba"]), (folder / "prior", []), (folder / "inn.safetensors", []),
-        (folder / "fast.json", ["--kind", "commin-fast"]),
+        (folder / "fast.json", ["--kind", "commin-fast"]), (folder / "decoder.safetensors", []),
+        (folder / "flow-False.safetensors", []), (folder / "flow-True.safetensors", []),
     ]  # fmt: skip
 
 
@@ -69,6 +80,7 @@ def photo(tmp_path: Path) -> Path:
 def test_added_parts_are_verified_and_found() -> None:
     assert card("own-codec").image_size == 64
     assert card("own-inn-1-48").bcr == "1/48"
+    assert {card(f"own-{kind}").kind for kind in ("decoder", "flow", "flow-inn")} == {"decoder", "flow", "flow-inn"}
     assert find("own-prior").is_dir()
     assert "WRONG" not in run("zoo", "verify")
     assert complete("own", commin.load("own").bcr) == [

@@ -62,7 +62,9 @@ def pull(name: Annotated[str, typer.Argument(help="A card's name.")]) -> None:
 
 @app.command()
 def add(
-    path: Annotated[Path, typer.Argument(help="Codec, INN, generator, a prior's folder, or a receiver's settings.")],
+    path: Annotated[
+        Path, typer.Argument(help="Codec, INN, generator, decoder, flow, a prior's folder, or a receiver's settings.")
+    ],
     model: Annotated[str, typer.Option(help="The model's name: what --model asks for afterwards.")],
     kind: Annotated[str | None, typer.Option(help="For settings: the receiver they belong to.")] = None,
     crop: Annotated[str | None, typer.Option(help="For a codec: how pictures were framed in training.")] = None,

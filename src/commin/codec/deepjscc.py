@@ -6,6 +6,7 @@ complex symbols and ρ = C/1536. With ``bottleneck`` further residual blocks of 
 is cheap. One network serves several ρ: a smaller one sends the first channels of the latent alone.
 """
 
+from copy import copy
 from fractions import Fraction
 from typing import Self
 
@@ -211,6 +212,12 @@ class DeepJSCC(nn.Module):
             raise ValueError("decode: this codec was loaded without its decoder")
         images: Tensor = self.decoder(symbols, snr_db, size)
         return images
+
+    def with_decoder(self, decoder: Decoder) -> Self:
+        """The same codec, in tiles if it works in tiles, with another decoder; the encoder is shared."""
+        other = copy(self)
+        other._modules = {**self._modules, "decoder": decoder}
+        return other
 
 
 def served_channels(config: DeepJSCCConfig, bcr: Fraction) -> int:

@@ -1,14 +1,18 @@
-"""A codec as one safetensors file: weights under ``encoder.`` and ``decoder.``, the config in the metadata."""
+"""A codec as one safetensors file: weights under ``encoder.`` and ``decoder.``, the config in the metadata.
+
+A decoder trained further by itself is a file of another kind: its weights alone, with the config of the whole codec.
+"""
 
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from commin.codec.deepjscc import DeepJSCC, DeepJSCCConfig
+from commin.codec.deepjscc import Decoder, DeepJSCC, DeepJSCCConfig
 from commin.modelfile import load_strict, read_config, read_model, write_model
 
 KIND = "deepjscc"
+DECODER_KIND = "deepjscc-decoder"
 
 
 def save_codec(codec: DeepJSCC, path: Path, dtype: torch.dtype = torch.float16) -> None:
@@ -28,3 +32,16 @@ def load_codec(path: Path, ends: Literal["both", "encoder", "decoder"] = "both")
     wanted = tuple(f"{name}." for name in ("encoder", "decoder") if ends in ("both", name))
     load_strict(codec, {key: value for key, value in tensors.items() if key.startswith(wanted)}, path)
     return codec.eval()
+
+
+def save_decoder(decoder: Decoder, path: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write a decoder alone, as `save_codec` does a codec."""
+    write_model(path, DECODER_KIND, decoder.config.model_dump(mode="json"), decoder.state_dict(), dtype)
+
+
+def load_decoder(path: Path) -> Decoder:
+    """Read a decoder that `save_decoder` wrote, in float32 and evaluation mode. Raises UserError as `load_codec`."""
+    config_json, tensors = read_model(path, DECODER_KIND)
+    decoder = Decoder(read_config(DeepJSCCConfig, config_json, path))
+    load_strict(decoder, tensors, path)
+    return decoder.eval()

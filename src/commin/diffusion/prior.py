@@ -42,9 +42,14 @@ class Prior(nn.Module):
         prediction: what it puts out: the noise ε, the velocity v, or the picture.
         patch: p.
         size: height and width of its pictures in pixels.
+
+    Args:
+        unet: the network; with ``conditions`` further pictures among its inputs, (1 + conditions) times the channels.
+        scheduler: a diffusers scheduler config.
+        conditions: pictures that the network sees beside x_t, 0 for a prior.
     """
 
-    def __init__(self, unet: nn.Module, scheduler: Mapping[str, Any]) -> None:
+    def __init__(self, unet: nn.Module, scheduler: Mapping[str, Any], conditions: int = 0) -> None:
         super().__init__()
         self.unet = unet
         self.scheduler = dict(scheduler)
@@ -54,8 +59,9 @@ class Prior(nn.Module):
             raise UserError(f"prior: predicts {prediction!r}; it must be one of {', '.join(get_args(Prediction))}")
         self.prediction: Prediction = prediction
         config: Mapping[str, Any] = unet.config  # type: ignore[assignment]
-        self.patch = math.isqrt(config["in_channels"] // IMAGE_CHANNELS)
-        if IMAGE_CHANNELS * self.patch**2 != config["in_channels"] or not self.patch:
+        pictures = IMAGE_CHANNELS * (1 + conditions)
+        self.patch = math.isqrt(config["in_channels"] // pictures)
+        if pictures * self.patch**2 != config["in_channels"] or not self.patch:
             raise UserError(f"prior: {config['in_channels']} input channels; pictures need 3·p² of them: 3, 12, 48, …")
         if config.get("class_embed_type") or config.get("num_class_embeds"):
             raise UserError("prior: the network wants a class label; take an unconditional one")
@@ -63,12 +69,16 @@ class Prior(nn.Module):
             raise UserError(f"prior: made for pictures of {config['sample_size']}; it must be made for one square size")
         self.size: int = config["sample_size"] * self.patch
 
-    def output(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """What the network itself predicts for x_t (B, 3, H, W) in [−1, 1] and t (B,): float32 (B, 3, H, W)."""
-        planes = F.pixel_unshuffle(x_t, self.patch)
+    def output(self, x_t: Tensor, t: Tensor, *conditions: Tensor) -> Tensor:
+        """What the network itself predicts for x_t (B, 3, H, W) in [−1, 1] and t (B,): float32 (B, 3, H, W).
+
+        Its other inputs, ``conditions``, are pictures like x_t.
+        """
+        planes = F.pixel_unshuffle(torch.cat([x_t, *conditions], 1), self.patch)
         dtype = next(self.unet.parameters()).dtype
         predicted: Tensor = self.unet(planes.to(dtype), t, return_dict=False)[0]
-        return F.pixel_shuffle(predicted[:, : planes.shape[1]].float(), self.patch)  # some add a variance: not used
+        kept = IMAGE_CHANNELS * self.patch**2  # some add a variance: not used
+        return F.pixel_shuffle(predicted[:, :kept].float(), self.patch)
 
     def picture(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         r"""x0 from the network's output, all (B, 3, H, W).
@@ -143,9 +153,7 @@ def save_prior(prior: Prior, folder: Path, dtype: torch.dtype = torch.float16) -
     shutil.rmtree(temporary, ignore_errors=True)
     (temporary / "unet").mkdir(parents=True)
     (temporary / "scheduler").mkdir()
-    config: Mapping[str, Any] = prior.unet.config  # type: ignore[assignment]
-    described = {"_class_name": "UNet2DModel", **{k: v for k, v in config.items() if not k.startswith("_")}}
-    (temporary / "unet" / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+    (temporary / "unet" / "config.json").write_text(json.dumps(unet_config(prior), indent=2) + "\n")
     scheduler = {**prior.scheduler, "_class_name": "DDPMScheduler"}
     (temporary / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler, indent=2) + "\n")
     tensors = {key: value.detach().cpu().to(dtype).contiguous() for key, value in prior.unet.state_dict().items()}
@@ -157,6 +165,12 @@ def save_prior(prior: Prior, folder: Path, dtype: torch.dtype = torch.float16) -
         shutil.rmtree(old)
     else:
         temporary.replace(folder)
+
+
+def unet_config(prior: Prior) -> dict[str, Any]:
+    """The config of a prior's network as plain values, from which diffusers makes it again."""
+    config: Mapping[str, Any] = prior.unet.config  # type: ignore[assignment]
+    return {"_class_name": "UNet2DModel", **{k: v for k, v in config.items() if not k.startswith("_")}}
 
 
 def _present_name(key: str) -> str:

@@ -89,5 +89,10 @@ class Schedule:
 
     def lowest(self, noise_to_signal: float) -> int:
         """The first t with (1−ᾱ_t)/ᾱ_t at or above a ratio of variances; T − 1 if there is none."""
-        reached = (1 - self._kept[1:]) >= noise_to_signal * self._kept[1:]
-        return int(reached.long().argmax()) if bool(reached.any()) else self.steps - 1
+        return int(self.lowest_each(torch.tensor([noise_to_signal], dtype=torch.float64)))
+
+    def lowest_each(self, noise_to_signal: Tensor) -> Tensor:
+        """`lowest` of every one of these ratios, (B,), int64."""
+        kept = self._kept[1:].to(noise_to_signal.device)
+        most = 1 / (1 + noise_to_signal.double())  # ᾱ at that ratio; ᾱ falls with t
+        return torch.searchsorted(-kept, -most).clamp(max=self.steps - 1)

@@ -1,6 +1,6 @@
 """InverseJSCC: the generator's picture that comes closest to the DeepJSCC estimate, the paper's second baseline.
 
-Source: Erdemir et al., arXiv:2211.08747, with the optimisation of `commin.stylegan2.ilo`.
+Source: Erdemir et al., arXiv:2211.13772, with the optimisation of `commin.stylegan2.ilo`.
 """
 
 from collections.abc import Callable, Sequence

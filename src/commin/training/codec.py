@@ -7,41 +7,22 @@ from typing import Literal
 
 import torch
 from PIL import Image
-from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from commin.channels.awgn import Awgn
-from commin.channels.base import Csi
-from commin.codec.deepjscc import DeepJSCC, DeepJSCCConfig, pack, served_channels, unpack
+from commin.codec.deepjscc import DeepJSCC, DeepJSCCConfig
 from commin.codec.files import KIND, save_codec
-from commin.images import from_uint8, grid, to_uint8
+from commin.codec.reference import LinkConfig
+from commin.images import from_uint8, grid
+from commin.metrics.pixels import mse
 from commin.modelfile import load_strict, read_model
 from commin.randomness import image_generators
-from commin.training.recipe import Recipe, Strict
-from commin.units import DOWNSAMPLING, db_to_linear, linear_to_db, normalize_power, parse_bcr
+from commin.training.link import MixedLink
+from commin.training.recipe import Recipe
+from commin.units import linear_to_db
 from commin.zoo.load import codec_path
 
 VALIDATION_SNRS_DB = (-5.0, 0.0, 5.0)
-
-
-class LinkConfig(Strict):
-    """What the codec is trained over.
-
-    Attributes:
-        snr_range_db: SNR in dB, uniform over this range for each image.
-        reference_psnr_db: ρ to the PSNR in dB that is expected at the two ends of the range. The loss of an image is
-            its MSE over the MSE of this line at its SNR, so that no ρ and no SNR drowns the others.
-    """
-
-    snr_range_db: tuple[float, float] = (-5.0, 5.0)
-    reference_psnr_db: dict[str, tuple[float, float]] = Field(min_length=1)
-
-    @field_validator("reference_psnr_db")
-    @classmethod
-    def _bcrs(cls, value: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-        for key in value:
-            parse_bcr(key)
-        return value
 
 
 class CodecRecipe(Recipe):
@@ -69,65 +50,29 @@ class CodecTraining:
         assert codec.decoder is not None
         self.encoder, self.decoder = codec.encoder, codec.decoder
         self.phases: Mapping[str, nn.Module] = {"codec": codec}
-        references = {parse_bcr(key): ends for key, ends in recipe.link.reference_psnr_db.items()}
-        self.bcrs = sorted(references)
-        self.reference_psnr_db = torch.tensor([references[bcr] for bcr in self.bcrs])
-        self.channels = torch.tensor([float(served_channels(recipe.model, bcr)) for bcr in self.bcrs])
+        self.link = MixedLink(recipe.model, recipe.link)
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """SNR (B,), ρ by its index and its channels (B,), and CN(0, 1) noise for the largest k (B, k)."""
-        low, high = self.recipe.link.snr_range_db
-        count = len(images)
-        positions = (images.shape[-1] // DOWNSAMPLING) * (images.shape[-2] // DOWNSAMPLING)
-        most = max(self.recipe.model.latent_channels) // 2 * positions
-        bcr = (torch.arange(count) + int(torch.randint(len(self.bcrs), (1,), generator=rng))) % len(self.bcrs)
-        return {
-            "images": images,
-            "snr_db": low + (high - low) * torch.rand(count, generator=rng),
-            "bcr": bcr,
-            "channels": self.channels[bcr],
-            "noise": torch.randn(count, most, dtype=torch.complex64, generator=rng),
-        }
+        """As `MixedLink.draw`."""
+        return self.link.draw(images, rng)
 
     def loss(self, phase: str, rows: dict[str, Tensor], step: int) -> Tensor:
         """Mean over images of MSE / reference MSE."""
-        images, snr_db, bcr = rows["images"], rows["snr_db"], rows["bcr"]
-        channels = rows["channels"]
-        sent = pack(self.encoder.latent(images, snr_db, channels))
-        share = (channels / max(self.recipe.model.latent_channels)).unsqueeze(1)
-        used = torch.arange(sent.shape[1], device=sent.device) < share * sent.shape[1]
-        # mean |z|² = 1 over the symbols in use; the others stay zero at both ends.
-        sent = normalize_power(sent * used) * share.sqrt()
-        noise = rows["noise"] * Csi(snr_db).noise_variance().sqrt()
-        received = (sent + noise) * used
-        latent = unpack(received, images.shape[-2] // DOWNSAMPLING, images.shape[-1] // DOWNSAMPLING)
-        estimate = self.decoder.picture(latent, snr_db, channels)
-        low, high = self.recipe.link.snr_range_db
-        ends = self.reference_psnr_db.to(images.device)[bcr]
-        reference = ends[:, 0] + (ends[:, 1] - ends[:, 0]) * (snr_db - low) / max(high - low, 1e-9)
-        return ((estimate - images).square().mean((1, 2, 3)) * db_to_linear(reference)).mean()
+        return self.link.relative_error(self.link.picture(self.encoder, self.decoder, rows), rows).mean()
 
     @torch.no_grad()
     def validate(self, averages: Mapping[str, nn.Module]) -> tuple[dict[str, float], Image.Image]:
         """PSNR of the mean MSE at every ρ and −5, 0, 5 dB on 8-bit pictures; the mean of these is the score."""
         codec = averages["codec"]
         assert isinstance(codec, DeepJSCC)
-        device = next(codec.parameters()).device
         figures: dict[str, float] = {}
         pictures: list[list[Tensor]] = [[from_uint8(image) for image in self.validation[:8]]]
-        for bcr in self.bcrs:
+        for bcr in self.link.bcrs:
             for snr in VALIDATION_SNRS_DB:
-                error = 0.0
-                shown: list[Tensor] = []
-                for part in self.validation.split(64):
-                    images = from_uint8(part).to(device)
-                    estimate = transmit(codec, images, bcr, snr)
-                    error += float(
-                        (to_uint8(estimate).float() - to_uint8(images).float()).square().mean((1, 2, 3)).sum()
-                    )
-                    shown.extend(estimate.cpu()[: 8 - len(shown)])
-                figures[f"psnr {bcr} {snr:+g}"] = linear_to_db(255.0**2 * len(self.validation) / error)
-                pictures.append(shown)
+                arrived = arrivals(codec, self.validation, bcr, snr)
+                error = float(mse(arrived, from_uint8(self.validation)).mean())
+                figures[f"psnr {bcr} {snr:+g}"] = linear_to_db(1 / error)
+                pictures.append(list(arrived[:8]))
         figures["score"] = sum(figures.values()) / len(figures)
         return figures, grid(pictures, scale=2)
 
@@ -136,6 +81,13 @@ class CodecTraining:
         codec = averages["codec"]
         assert isinstance(codec, DeepJSCC)
         save_codec(codec, path.with_suffix(".safetensors"))
+
+
+def arrivals(codec: DeepJSCC, pixels: Tensor, bcr: Fraction, snr_db: float) -> Tensor:
+    """`transmit` of uint8 pictures (N, 3, H, W), some at a time: N of them in [0, 1], on the CPU."""
+    device = next(codec.parameters()).device
+    parts = [transmit(codec, from_uint8(part).to(device), bcr, snr_db).cpu() for part in pixels.split(64)]
+    return torch.cat(parts)
 
 
 def transmit(codec: DeepJSCC, images: Tensor, bcr: Fraction, snr_db: float, seed: int = 0) -> Tensor:

@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from commin.training.codec import CodecRecipe, CodecTraining
+from commin.training.decoder import DecoderRecipe, DecoderTraining
+from commin.training.flow import FlowRecipe, FlowTraining
 from commin.training.gan import GanRecipe, GanTraining
 from commin.training.inn import InnRecipe, InnTraining
 from commin.training.loop import Trainable
@@ -24,6 +26,8 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "codec": Kind(CodecRecipe, CodecTraining),
+    "decoder": Kind(DecoderRecipe, DecoderTraining),
+    "flow": Kind(FlowRecipe, FlowTraining),
     "gan": Kind(GanRecipe, GanTraining),
     "inn": Kind(InnRecipe, InnTraining),
     "prior": Kind(PriorRecipe, PriorTraining),

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import yaml
 
+from commin.codec.files import DECODER_KIND as decoder_kind
 from commin.codec.files import KIND as codec_kind
+from commin.diffusion.flow import KINDS as flow_kinds
 from commin.errors import UserError
 from commin.home import home
 from commin.inn.files import KIND as inn_kind
@@ -15,7 +17,13 @@ from commin.stylegan2.files import KIND as generator_kind
 from commin.zoo.cards import Card, Place, sha256
 from commin.zoo.receivers import RECEIVERS
 
-KINDS = {codec_kind: "codec", inn_kind: "inn", generator_kind: "generator"}
+KINDS = {
+    codec_kind: "codec",
+    inn_kind: "inn",
+    generator_kind: "generator",
+    decoder_kind: "decoder",
+    **{kind: kind for kind in flow_kinds.values()},
+}
 """What a model file says that it holds, and the card's word for it."""
 
 
@@ -23,7 +31,8 @@ def add(path: Path, model: str, kind: str | None, crop: str | None, licence: str
     """Add a trained model's part, so that `commin.load(model)` finds it.
 
     Args:
-        path: a codec, INN or generator (``.safetensors``), a prior's folder, or a receiver's settings (JSON or YAML).
+        path: a codec, INN, generator, decoder or flow (``.safetensors``), a prior's folder, or a receiver's settings
+            (JSON or YAML).
         model: the family that it belongs to.
         kind: needed for settings alone: the receiver's name.
         crop: how pictures were framed in training, for a codec.

@@ -28,7 +28,7 @@ class Card(BaseModel):
     """One set of weights.
 
     Attributes:
-        kind: codec, inn, prior, generator or backbone.
+        kind: codec, inn, prior, generator, decoder, flow, flow-inn, a receiver's name for its settings, or backbone.
         model: the family that its parts share, such as faces64; None for a backbone.
         bcr: the one ρ that it serves; None for every ρ.
         places: files that serve, the first found is taken.

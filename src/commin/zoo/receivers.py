@@ -135,6 +135,30 @@ def _diffcom_hifi(parts: Parts) -> Receiver:
     return DiffCom(parts.prior(torch.float32), parts.settings("diffcom-hifi", HiFiSettings), parts.progress)
 
 
+def _jscc_lpips(parts: Parts) -> Receiver:
+    from commin.codec.files import load_decoder
+    from commin.receivers.jscc_lpips import JsccLpips
+
+    return JsccLpips(load_decoder(parts.path("decoder")))
+
+
+def _pmrf(parts: Parts) -> Receiver:
+    from commin.diffusion.flow import load_flow
+    from commin.receivers.pmrf import Pmrf, PmrfSettings
+
+    flow = load_flow(parts.path("flow"), fast_dtype(parts.device))
+    return Pmrf(flow, None, parts.settings("pmrf", PmrfSettings), parts.progress)
+
+
+def _pmrf_inn(parts: Parts) -> Receiver:
+    from commin.diffusion.flow import load_flow
+    from commin.receivers.pmrf import Pmrf, PmrfSettings
+
+    dtype = fast_dtype(parts.device)
+    flow, inn = load_flow(parts.path("flow-inn"), dtype), parts.inn(dtype)
+    return Pmrf(flow, inn, parts.settings("pmrf-inn", PmrfSettings), parts.progress)
+
+
 def _inverse_jscc(parts: Parts) -> Receiver:
     from commin.metrics.lpips import try_lpips
     from commin.receivers.inverse_jscc import InverseJSCC
@@ -155,6 +179,9 @@ RECEIVERS: Mapping[str, Callable[[Parts], Receiver]] = {
     "sing-inn": _sing_inn,
     "diffcom": _diffcom,
     "diffcom-hifi": _diffcom_hifi,
+    "jscc-lpips": _jscc_lpips,
+    "pmrf": _pmrf,
+    "pmrf-inn": _pmrf_inn,
     "inverse-jscc": _inverse_jscc,
 }
 """Receivers by name."""
@@ -168,11 +195,14 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "sing-inn": ("prior", "inn"),
     "diffcom": ("prior",),
     "diffcom-hifi": ("prior",),
+    "jscc-lpips": ("decoder",),
+    "pmrf": ("flow",),
+    "pmrf-inn": ("flow-inn", "inn"),
     "inverse-jscc": ("generator",),
 }
 """Kinds of weights that receivers need beside the codec."""
 
-SAMPLERS = tuple(name for name in RECEIVERS if name != "deepjscc")
+SAMPLERS = tuple(name for name in RECEIVERS if name not in ("deepjscc", "jscc-lpips"))
 """Receivers whose pictures are one of many that fit what arrived."""
 
 NATURALNESS = ("commin-fast", "commin-symbol", "sing-zero")
