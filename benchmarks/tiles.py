@@ -2,9 +2,9 @@
 
 A large picture is sent by the codec in tiles (``--overlaps``, in pixels) and as one frame (``whole``: then only the
 diffusion prior works in tiles). For each line between two rows or columns of pixels the mean absolute difference across
-it is taken. ``edge`` is the mean over lines where a tile begins or ends, over that of the lines that no overlap touches;
+it is taken. ``edge`` is the mean over lines where a tile begins or ends, over that of lines that no overlap touches;
 ``in overlap`` the same with all lines inside overlaps. Both are divided by what they are where nothing is in tiles, in
-what the codec alone makes of one frame, so that content does not count; ``prior's`` are the tiles of the diffusion prior.
+what the codec alone makes of one frame, so that content does not count; ``prior's`` are the prior's tiles.
 1 is a seam that cannot be measured. Overlap 0 shows tiles merely put side by side.
 
 usage: python benchmarks/tiles.py [--receivers deepjscc,commin-fast] [--overlaps whole,0,8,16] [--size 512] [--seeds 1]
