@@ -22,7 +22,7 @@ class Tiles:
         height, width: of the picture in pixels, H and W.
         side: T.
         overlap: V, at most T/2, so that no more than two tiles meet along an axis.
-        extra: rows and columns of tiles beyond those needed; the padding is even, so one moves all seams by half a step.
+        extra: rows and columns of tiles beyond those needed; one moves all seams by half a step, as padding is even.
 
     Raises:
         ValueError: no pixels, or an overlap outside 0..T/2.

@@ -98,7 +98,7 @@ class Flow(nn.Module):
         size = self.prior.size
         height, width = x.shape[-2:]
         if (height, width) != (size, size):
-            tiles = Tiles(height, width, size, size // 4)
+            tiles = Tiles(height, width, size, size // 4, extra=1)
             cut = tiles.cut(torch.cat([x, *conditions], 1)).flatten(0, 1)
             each = (value.repeat_interleave(len(tiles)).split(TILES) for value in (s, deviation))
             rows = zip(cut.split(TILES), *each, strict=True)
