@@ -102,7 +102,7 @@ def test_each_part_can_be_switched_off(generator: Generator, known: Tensor) -> N
 
 def test_batch_and_order_do_not_matter(codec: DeepJSCC, generator: Generator, known: Tensor) -> None:
     for extra in ({}, {"patience": 3, "gain": 0.05}, {"restarts": 2}):
-        receiver = InverseJSCC(generator, IloConfig(**QUICK, **extra), blurred)
+        receiver = InverseJSCC(generator, IloConfig(**QUICK, **extra, batch=4), blurred)
         together = receiver.restore(arrival(known, codec), sources(1, 2, 3), 2)
         assert together.shape == (3, 2, 3, 16, 16)
         for row in range(3):

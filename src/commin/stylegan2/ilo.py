@@ -45,8 +45,8 @@ class IloConfig(BaseModel):
         patience: steps without a gain of ``gain`` (relative) after which a phase ends for a picture; 0 for never.
         lpips_size: larger pictures are averaged down to this size for LPIPS.
         fit_samples: draws of w for the Gaussian fit.
-        batch: pictures inverted at once. A search amplifies rounding, and rounding changes with the size of a batch,
-            so that pictures found with another size differ.
+        batch: pictures inverted at once, quicker for each; fewer are filled up to as many. A search amplifies rounding,
+            and rounding changes with the size of a batch, so that pictures found with another size differ.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,7 +65,7 @@ class IloConfig(BaseModel):
     gain: float = Field(0.001, ge=0, lt=1)
     lpips_size: int = Field(256, gt=0)
     fit_samples: int = Field(10_000, gt=1)
-    batch: int = Field(4, gt=0)
+    batch: int = Field(1, gt=0)
 
     @model_validator(mode="after")
     def _phases(self) -> Self:
