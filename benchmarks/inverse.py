@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--literal", action="store_true")
-    parser.add_argument("--phases", default="150;50,50;50,50,25,25")
+    parser.add_argument("--phases", default="50;150;50,50;50,50,25,25")
     parser.add_argument("--rates", default="0.1")
     parser.add_argument("--weights", default="0.3,1,3")
     parser.add_argument("--tuned", type=Path, default=Path("inverse-jscc.json"))

@@ -21,6 +21,7 @@ from commin.receivers.base import Arrival, Receiver
 from commin.receivers.inverse_jscc import InverseJSCC, InverseSettings
 from commin.stylegan2.generator import Generator
 from commin.stylegan2.ilo import IloConfig
+from commin.units import parse_bcr
 
 Row = dict[str, Any]
 Tasks = dict[str, Callable[[], Row]]
@@ -67,7 +68,7 @@ class Bench:
 
     def at(self, bcr: str) -> IloConfig:
         """The search at ρ."""
-        return self.settings.at(commin.load(MODEL, bcr).bcr)
+        return self.settings.at(parse_bcr(bcr))
 
     def sent(self, receiver: Receiver, images: Tensor, bcr: str, snr_db: float) -> dict[str, Tensor]:
         """Figures of each picture, as `codec.point` gives them; the noise is the same for every receiver."""

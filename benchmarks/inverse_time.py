@@ -1,6 +1,7 @@
 """Part ``time`` of inverse.py: seconds a picture of each system, and LPIPS against the steps of the search."""
 
 import time
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -27,7 +28,8 @@ def time_tasks(bench: Bench) -> Tasks:
     systems: Tasks = {name: partial(zoo_row, bench, name) for name in ("deepjscc", "commin-fast")}
     literal, counted = partial(zoo_row, bench, "commin"), partial(counted_row, bench, "commin")
     systems |= {"commin": literal} if bench.literal else {"commin, counted": counted}
-    systems["inverse-jscc"] = partial(timed_row, bench, bench.receiver(bench.at(BCR)))
+    single = replace(bench, batch=1)
+    systems["inverse-jscc"] = partial(timed_row, single, single.receiver(bench.at(BCR)))
     return systems | {f"{steps} steps": partial(curve_row, bench, steps) for steps in STEPS}
 
 
