@@ -1,5 +1,6 @@
 """InverseJSCC from the command line: a generator of the zoo, pictures that it does not fit, the record of its loss."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -121,3 +122,26 @@ def test_what_cannot_be_a_generator(tmp_path: Path) -> None:
     run("zoo", "add", tmp_path / "settings.json", "--model", "own", "--kind", "inverse-jscc")
     with pytest.raises(UserError, match="6 phases for a generator of 5 blocks"):
         commin.load("own", "1/48", "inverse-jscc")
+
+
+@pytest.mark.usefixtures("own")
+def test_what_the_benchmark_tunes_the_zoo_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    tune = importlib.import_module("inverse_tune")
+    phases = importlib.import_module("inverse_bench").phases
+    assert phases(150) == IloConfig().steps
+    assert [sum(phases(steps)) for steps in (10, 30, 100, 300, 1000)] == [10, 30, 100, 300, 1000]
+    grid = tune.make_grid("4;2,2", "0.1", "0.5,2")
+    assert [(search.steps, search.lpips) for search in grid] == [((4,), 0.5), ((4,), 2.0), ((2, 2), 0.5), ((2, 2), 2.0)]
+    figures = {"psnr_db": 20.0, "lpips_ratio": 0.9}
+    rows = {
+        f"{bcr} {index}": {"bcr": bcr, "lpips": abs(index - best), "search": search.model_dump(mode="json"), **figures}
+        for bcr, best in (("1/192", 0), ("1/48", 3), ("1/12", 1))
+        for index, search in enumerate(grid)
+    }
+    tune.write_best(rows, tmp_path / "tuned.json")
+    assert run("zoo", "add", tmp_path / "tuned.json", "--model", "own", "--kind", "inverse-jscc").exit_code == 0
+    for bcr, best in (("1/192", 0), ("1/48", 3), ("1/12", 1)):
+        receiver = commin.load("own", bcr, "inverse-jscc").receiver
+        assert isinstance(receiver, InverseJSCC)
+        assert receiver.ilo.config == grid[best]
