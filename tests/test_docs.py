@@ -30,7 +30,7 @@ from commin.images import to_picture
 from commin.training.kinds import KINDS
 from commin.training.recipe import parse
 from commin.zoo import receivers as registry
-from commin.zoo.cards import card
+from commin.zoo.cards import card, cards
 from tests.conftest import smooth_images
 
 ROOT = Path(__file__).parents[1]
@@ -228,6 +228,13 @@ def test_pictures_seen_are_those_of_the_cards() -> None:
         text = (ROOT / "docs" / page).read_text()
         for weights in ("faces64-codec", "faces64-prior"):
             assert f"{card(weights).images_seen:,}" in text, f"{page} is behind the card of {weights}"
+
+
+def test_equal_effort_is_that_of_the_cards() -> None:
+    text = (ROOT / "docs" / "inverse-jscc.md").read_text()
+    rows = re.findall(r"^\|.*\| `(faces64-[\w-]+)` \| ([\d,]+) \|", text, re.MULTILINE)
+    trained = {c.name: c.images_seen for c in cards().values() if c.model == "faces64" and c.images_seen}
+    assert {name: int(seen.replace(",", "")) for name, seen in rows} == trained
 
 
 def test_tour_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from commin.errors import UserError
 from commin.images import to_uint8
+from commin.modelfile import write_model
 from commin.stylegan2.augment import NUMBERS, augment, colour, cutout, translate
-from commin.stylegan2.files import load_generator
+from commin.stylegan2.files import load_discriminator, load_generator, save_discriminator, save_generator
 from commin.stylegan2.generator import Generator
 from commin.training.gan import GanRecipe, GanTraining, GeneratorPhase, pixel_features
 from commin.training.kinds import KINDS
@@ -200,6 +201,83 @@ def test_validation_and_export(tmp_path: Path) -> None:
     assert isinstance(average, GeneratorPhase)
     z = torch.randn(2, 8)
     assert torch.allclose(generator(z), average.generator(z), atol=2e-2)
+    judge = load_discriminator(tmp_path / "model-discriminator.safetensors")
+    own = run.trainable.phases["discriminator"]
+    assert judge.config == recipe().discriminator
+    assert torch.allclose(judge(smooth_images(4, 16)), own(smooth_images(4, 16)), atol=2e-2)
+
+
+def test_a_run_goes_on_from_files(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "first")
+    for _ in range(3):
+        first.train_step()
+    first.trainable.export(first.averages, tmp_path / "model", 24)
+    files = {
+        "init": str(tmp_path / "model.safetensors"),
+        "init_discriminator": str(tmp_path / "model-discriminator.safetensors"),
+    }
+    config = recipe().model_copy(update=files)
+    pixels = to_uint8(smooth_images(20, 16))
+    training = GanTraining(config, pixels[:8])
+    phases = {"generator": first.averages["generator"], "discriminator": first.trainable.phases["discriminator"]}
+    for name, phase in phases.items():
+        for (key, mine), theirs in zip(
+            training.phases[name].state_dict().items(), phase.state_dict().values(), strict=True
+        ):
+            assert key == "path_length" or torch.allclose(mine, theirs, rtol=1e-3, atol=1e-6), key
+    run = Run(training, config.loop, pixels, tmp_path / "second", torch.device("cpu"))
+    run.train_step()  # trains both, not only one that is frozen
+    for name, phase in phases.items():
+        now, then = (dict(module.named_parameters()) for module in (training.phases[name], phase))
+        assert all((now[key] - then[key]).abs().max() > 1e-4 for key in now), name
+
+
+def test_the_mean_path_length_of_a_known_generator_is_measured(tmp_path: Path) -> None:
+    pixels = torch.zeros(8, 3, 16, 16, dtype=torch.uint8)
+    new = GanTraining(recipe(), pixels)
+    save_generator(new.generator.generator, tmp_path / "g.safetensors", torch.float32)
+    known = GanTraining(recipe().model_copy(update={"init": str(tmp_path / "g.safetensors")}), pixels)
+    rows = [new.draw(smooth_images(8, 16), torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    new._path(rows[0])
+    first = float(new.generator.path_length) / new.recipe.gan.path_decay
+    known._path(rows[0])
+    assert float(known.generator.path_length) == pytest.approx(first, rel=1e-4)
+    known._path(rows[1])
+    assert float(known.generator.path_length) == pytest.approx(first, rel=0.05)  # from now on it follows slowly
+    assert float(known.generator.path_length) != pytest.approx(first, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"init": "nothing.safetensors"}, "nothing.safetensors: no such model file"),
+        ({"init": "d.safetensors"}, "d.safetensors: holds stylegan2-discriminator, not stylegan2"),
+        ({"init_discriminator": "g.safetensors"}, "g.safetensors: holds stylegan2, not stylegan2-discriminator"),
+        ({"init": "g.safetensors"}, r"g.safetensors: holds a network of widths=\(12, 8, 8\) .*recipe's model says"),
+        ({"init_discriminator": "cut.safetensors"}, "cut.safetensors: weights do not fit .*missing .*logit"),
+    ],
+)
+def test_files_that_cannot_be_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = GanTraining(recipe(), torch.zeros(8, 3, 16, 16, dtype=torch.uint8))
+    save_generator(made.generator.generator, Path("g.safetensors"))
+    save_discriminator(made.discriminator, Path("d.safetensors"))
+    tensors = {key: value for key, value in made.discriminator.state_dict().items() if "logit" not in key}
+    config = made.discriminator.config.model_dump(mode="json")
+    write_model(Path("cut.safetensors"), "stylegan2-discriminator", config, tensors, torch.float16)
+    wider = made.recipe.model.model_copy(update={"widths": (16, 8, 8)})
+    with pytest.raises(UserError, match=words):
+        GanTraining(recipe().model_copy(update={"model": wider, **change}), torch.zeros(8, 3, 16, 16))
+
+
+def test_paths_of_a_recipe_start_from_its_folder() -> None:
+    content = recipe().model_dump()
+    content.update(init="../g.safetensors", init_discriminator="d.safetensors")
+    found = parse(GanRecipe, content, Path("/somewhere/recipes/gan.yaml"))
+    assert found.init == "/somewhere/recipes/../g.safetensors"
+    assert found.init_discriminator == "/somewhere/recipes/d.safetensors"
 
 
 def test_pixel_features_tell_colour_and_contrast() -> None:

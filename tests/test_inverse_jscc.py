@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from commin.channels.awgn import Awgn
 from commin.codec.deepjscc import DeepJSCC
+from commin.errors import UserError
 from commin.link import Link
 from commin.randomness import generator as seeded
 from commin.receivers.base import Arrival
-from commin.receivers.inverse_jscc import InverseJSCC
+from commin.receivers.inverse_jscc import InverseJSCC, InverseSettings
 from commin.stylegan2.generator import Generator, GeneratorConfig
 from commin.stylegan2.ilo import Ilo, IloConfig, gaussian_fit, geocross, ramp
 
@@ -101,7 +102,7 @@ def test_each_part_can_be_switched_off(generator: Generator, known: Tensor) -> N
 
 def test_batch_and_order_do_not_matter(codec: DeepJSCC, generator: Generator, known: Tensor) -> None:
     for extra in ({}, {"patience": 3, "gain": 0.05}, {"restarts": 2}):
-        receiver = InverseJSCC(generator, IloConfig(**QUICK, **extra), blurred)
+        receiver = InverseJSCC(generator, IloConfig(**QUICK, **extra, batch=4), blurred)
         together = receiver.restore(arrival(known, codec), sources(1, 2, 3), 2)
         assert together.shape == (3, 2, 3, 16, 16)
         for row in range(3):
@@ -167,7 +168,7 @@ def test_a_larger_generator_is_averaged_down(codec: DeepJSCC, generator: Generat
     assert receiver.restore(arrival(smaller, codec), sources(1), 1).shape == (1, 1, 3, 8, 8)
     assert set(sizes) == {4}
     for shape in ((1, 3, 32, 32), (1, 3, 16, 8)):
-        with pytest.raises(ValueError, match="cannot match"):
+        with pytest.raises(UserError, match="16×16 pixels and cannot match"):
             receiver.restore(arrival(torch.rand(shape), codec), sources(1), 1)
 
 
@@ -199,7 +200,17 @@ def test_configs_that_cannot_be(generator: Generator) -> None:
     for wrong in ({"steps": (1, 1)}, {"steps": (0, 1, 1, 1)}, {"steps": (1, -1, 1, 1)}, {"step": 3}):
         with pytest.raises(ValidationError):
             IloConfig.model_validate(wrong)
-    with pytest.raises(ValueError, match="4 phases for a generator of 3 blocks"):
+    with pytest.raises(UserError, match="4 phases for a generator of 3 blocks"):
         Ilo(generator, IloConfig(), None)
-    with pytest.raises(ValueError, match="nothing to minimise"):
+    with pytest.raises(UserError, match="nothing to minimise"):
         Ilo(generator, IloConfig(**QUICK, mse=0.0), None)
+
+
+def test_settings_by_ratio() -> None:
+    assert InverseSettings().at(Fraction(1, 48)) == IloConfig()
+    settings = InverseSettings.model_validate({"ratios": {"1/192": {"lpips": 2.0}, "1/12": {"lpips": 0.5}}})
+    for below, weight in ((192, 2.0), (100, 2.0), (40, 0.5), (3, 0.5)):
+        assert settings.at(Fraction(1, below)).lpips == weight
+    for wrong in ({"1/0": {}}, {"much": {}}, {"1/48": {"step": 3}}):
+        with pytest.raises(ValidationError):
+            InverseSettings.model_validate({"ratios": wrong})

@@ -12,6 +12,7 @@ from commin.cli.options import photo_box
 from commin.cli.progress import CallBar
 from commin.codec.deepjscc import DeepJSCC
 from commin.codec.tiled import TiledCodec
+from commin.errors import UserError
 from commin.evaluation.panel import Cell, panel
 from commin.evaluation.records import Record
 from commin.evaluation.single import record_lines, single_record
@@ -53,7 +54,10 @@ class Sender:
             for snr, design in self.points:
                 self.bar.label = f"{system}, {snr:g} dB"
                 begin = time.perf_counter()
-                result = link.transmit(image[None], snr, self.seed, design, samples=self._samples(system))
+                try:
+                    result = link.transmit(image[None], snr, self.seed, design, samples=self._samples(system))
+                except UserError as error:
+                    raise UserError(f"{photo}: {system}: {error}") from None
                 record = single_record(
                     image, result, link, name=str(photo), model=self.model, system=system, channel=self.channel,
                     snr_db=snr, design_snr_db=design, seed=self.seed, seconds=time.perf_counter() - begin,

@@ -56,6 +56,7 @@ def transmit(
     from commin.codec.tiled import TiledCodec
     from commin.errors import UserError
     from commin.evaluation.records import write_json
+    from commin.metrics.lpips import try_lpips
     from commin.zoo.load import default_receivers, load
     from commin.zoo.receivers import NATURALNESS, receiver_names
 
@@ -76,6 +77,8 @@ def transmit(
     }
     if naturalness is not None and not set(names) & set(NATURALNESS):
         raise UserError(f"--naturalness: none of {', '.join(names)} has it; it is for {', '.join(NATURALNESS)}")
+    if "inverse-jscc" in names and try_lpips() is None:
+        _say("warning: inverse-jscc searches by the squared error alone, as LPIPS's weights are not on this machine")
     if tile:
         for link in links.values():
             link.codec = TiledCodec(link.codec)

@@ -268,6 +268,7 @@ class Bench:
             versions={"commin": commin.__version__, "torch": torch.__version__},
             weights=self.weights | self.files_of(name, point.bcr), split=self.config.split,
             split_hash=self.split_hash, lost=lost, note=", ".join([*settings, *([note] if note else [])]),
+            loss=getattr(system, "loss_name", ""),
         )  # fmt: skip
 
     def _line_record(self, system: Line, point: Point) -> Record:

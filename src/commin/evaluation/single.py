@@ -52,6 +52,7 @@ def single_record(
         lpips_backbone=lpips.backbone.name if lpips else None, seconds=round(seconds, 4),
         network_calls=link.receiver.network_calls,
         versions={"commin": commin.__version__, "torch": torch.__version__}, weights=weights, note=note,
+        loss=getattr(link.receiver, "loss_name", ""),
     )  # fmt: skip
 
 

@@ -3,15 +3,45 @@
 Source: Erdemir et al., arXiv:2211.13772, with the optimisation of `commin.stylegan2.ilo`.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import torch
+from pydantic import BaseModel, ConfigDict, field_validator
 from torch import Tensor, nn
 
 from commin.randomness import generator as seeded
 from commin.receivers.base import Arrival
 from commin.stylegan2.generator import Generator
 from commin.stylegan2.ilo import Distance, Ilo, IloConfig
+from commin.units import parse_bcr
+
+
+class InverseSettings(BaseModel):
+    """How to invert at each ρ, as ``benchmarks/inverse.py`` tunes it.
+
+    Attributes:
+        ratios: ρ to the search there, such as ``{"1/48": {"steps": [150], "rates": [0.1]}}``; another ρ takes the
+            nearest in log ρ, and where there are none the defaults of `IloConfig` hold.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ratios: dict[str, IloConfig] = {}
+
+    @field_validator("ratios")
+    @classmethod
+    def _known(cls, value: dict[str, IloConfig]) -> dict[str, IloConfig]:
+        for bcr in value:
+            parse_bcr(bcr)
+        return value
+
+    def at(self, bcr: Fraction) -> IloConfig:
+        """The search at ρ."""
+        if not self.ratios:
+            return IloConfig()
+        return self.ratios[min(self.ratios, key=lambda known: abs(math.log(parse_bcr(known) / bcr)))]
 
 
 class InverseJSCC(nn.Module):
@@ -48,7 +78,7 @@ class InverseJSCC(nn.Module):
         """Restored pictures (B, S, 3, H, W) in [0, 1].
 
         Raises:
-            ValueError: pictures that are not square, or of a size that the generator's is no multiple of.
+            UserError: pictures that are not square, or of a size that the generator's is no multiple of.
         """
         size, steps = self.ilo.config.batch, sum(self.ilo.config.steps)
         count = len(generators) * samples

@@ -1,13 +1,15 @@
-"""A generator as one safetensors file, the config in the metadata."""
+"""A generator or a discriminator as one safetensors file, the config in the metadata."""
 
 from pathlib import Path
 
 import torch
 
 from commin.modelfile import load_strict, read_config, read_model, write_model
+from commin.stylegan2.discriminator import Discriminator, DiscriminatorConfig
 from commin.stylegan2.generator import Generator, GeneratorConfig
 
 KIND = "stylegan2"
+DISCRIMINATOR_KIND = "stylegan2-discriminator"
 
 
 def save_generator(generator: Generator, path: Path, dtype: torch.dtype = torch.float16) -> None:
@@ -26,3 +28,18 @@ def load_generator(path: Path) -> Generator:
     generator = Generator(config)
     load_strict(generator, tensors, path)
     return generator.eval()
+
+
+def save_discriminator(discriminator: Discriminator, path: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write a discriminator, which a later training goes on with, as `save_generator` does."""
+    config = discriminator.config.model_dump(mode="json")
+    write_model(path, DISCRIMINATOR_KIND, config, discriminator.state_dict(), dtype)
+
+
+def load_discriminator(path: Path) -> Discriminator:
+    """Read a discriminator in float32 and evaluation mode. Raises UserError as `load_generator`."""
+    content, tensors = read_model(path, DISCRIMINATOR_KIND)
+    config = read_config(DiscriminatorConfig, content, path)
+    discriminator = Discriminator(config)
+    load_strict(discriminator, tensors, path)
+    return discriminator.eval()

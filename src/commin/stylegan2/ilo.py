@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from commin.errors import UserError
 from commin.randomness import generator as seeded
 from commin.stylegan2.generator import Generator
 from commin.stylegan2.layers import SLOPE
@@ -44,8 +45,8 @@ class IloConfig(BaseModel):
         patience: steps without a gain of ``gain`` (relative) after which a phase ends for a picture; 0 for never.
         lpips_size: larger pictures are averaged down to this size for LPIPS.
         fit_samples: draws of w for the Gaussian fit.
-        batch: pictures inverted at once. A search amplifies rounding, and rounding changes with the size of a batch,
-            so that pictures found with another size differ.
+        batch: pictures inverted at once, quicker for each; fewer are filled up to as many. A search amplifies rounding,
+            and rounding changes with the size of a batch, so that pictures found with another size differ.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,7 +65,7 @@ class IloConfig(BaseModel):
     gain: float = Field(0.001, ge=0, lt=1)
     lpips_size: int = Field(256, gt=0)
     fit_samples: int = Field(10_000, gt=1)
-    batch: int = Field(4, gt=0)
+    batch: int = Field(1, gt=0)
 
     @model_validator(mode="after")
     def _phases(self) -> Self:
@@ -135,7 +136,7 @@ class Ilo(nn.Module):
         lpips: a perceptual distance; None to do without.
 
     Raises:
-        ValueError: more phases than the generator has blocks, or no distance left to minimise.
+        UserError: more phases than the generator has blocks, or no distance left to minimise.
     """
 
     mean: Tensor
@@ -144,9 +145,9 @@ class Ilo(nn.Module):
     def __init__(self, generator: Generator, config: IloConfig, lpips: Distance | None) -> None:
         super().__init__()
         if len(config.steps) > len(generator.blocks):
-            raise ValueError(f"{len(config.steps)} phases for a generator of {len(generator.blocks)} blocks")
+            raise UserError(f"ILO: {len(config.steps)} phases for a generator of {len(generator.blocks)} blocks")
         if not config.mse and (lpips is None or not config.lpips):
-            raise ValueError("nothing to minimise: mse has no weight, and LPIPS has none or is missing")
+            raise UserError("ILO: nothing to minimise: mse has no weight, and LPIPS has none or is missing")
         self.generator = generator.eval().requires_grad_(False)
         self.config, self.lpips = config, lpips if config.lpips else None
         mean, std = gaussian_fit(generator, config.fit_samples)
@@ -178,11 +179,15 @@ class Ilo(nn.Module):
             progress: called after each step with the steps done so far.
 
         Raises:
-            ValueError: the sizes do not fit.
+            UserError: the sizes do not fit.
         """
         config, size = self.config, self.generator.config.size
-        if targets.shape[2] != targets.shape[3] or size % targets.shape[3]:
-            raise ValueError(f"a generator of {size} pixels cannot match pictures of {tuple(targets.shape[2:])}")
+        height, width = targets.shape[2:]
+        if height != width or size % width:
+            raise UserError(
+                f"the generator makes {size}×{size} pixels and cannot match pictures of {width}×{height}: "
+                "crop them to its size, or choose another receiver"
+            )
         targets = targets.detach().clone()
         point = self.start([source for source in generators for _ in range(config.restarts)])
         found = self._descend(point, targets.repeat_interleave(config.restarts, 0), 0, progress)

@@ -13,19 +13,21 @@ from typing import Literal, Self
 
 import torch
 from PIL import Image
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from commin.errors import UserError
 from commin.images import from_uint8, grid
 from commin.metrics.kid import kernel_distance
 from commin.metrics.lpips import load_backbone
 from commin.randomness import generator as seeded
 from commin.stylegan2.augment import NUMBERS, Change, augment
 from commin.stylegan2.discriminator import Discriminator, DiscriminatorConfig
-from commin.stylegan2.files import save_generator
+from commin.stylegan2.files import load_discriminator, load_generator, save_discriminator, save_generator
 from commin.stylegan2.generator import Generator, GeneratorConfig
 from commin.training import ranks
+from commin.training.paths import RecipePath
 from commin.training.recipe import Recipe, Strict
 from commin.zoo.fetch import MissingFileError
 
@@ -56,9 +58,17 @@ class GanConfig(Strict):
 
 
 class GanRecipe(Recipe):
-    """Recipe of kind ``gan``."""
+    """Recipe of kind ``gan``.
+
+    Attributes:
+        init, init_discriminator: files of the two networks to go on with, as a run exports them; new networks without.
+            Averaged weights for the one, and neither the optimizers' state: to go on bit for bit take the run folder.
+        model, discriminator: sizes of both, those of the files where there are files.
+    """
 
     kind: Literal["gan"]
+    init: RecipePath | None = None
+    init_discriminator: RecipePath | None = None
     model: GeneratorConfig
     discriminator: DiscriminatorConfig
     gan: GanConfig = GanConfig()
@@ -75,7 +85,11 @@ class GanRecipe(Recipe):
 
 
 class GeneratorPhase(nn.Module):
-    """The generator and the running mean of its path lengths, which belongs to the state of a run."""
+    """The generator and the running mean of its path lengths, which belongs to the state of a run.
+
+    A new generator's mean begins with 0 as in the paper's code; that of one from a file, which has lengths of its own,
+    with the first that are measured, as from 0 the penalty would pull them down until the mean had caught up.
+    """
 
     path_length: Tensor
 
@@ -93,9 +107,9 @@ class GanTraining:
     def __init__(self, recipe: GanRecipe, validation: Tensor) -> None:
         torch.manual_seed(recipe.loop.seed)
         self.recipe, self.validation = recipe, validation
-        self.features_name, self.features = find_features()
-        self.discriminator = Discriminator(recipe.discriminator)
-        self.generator = GeneratorPhase(Generator(recipe.model))
+        self.features_name, self.features = find_features(recipe.model.size)
+        self.discriminator = _judge(recipe)
+        self.generator = GeneratorPhase(_maker(recipe))
         self.phases: Mapping[str, nn.Module] = {"discriminator": self.discriminator, "generator": self.generator}
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
@@ -158,7 +172,8 @@ class GanTraining:
             noise = half["pixels"] / (made.shape[2] * made.shape[3]) ** 0.5
             (slope,) = torch.autograd.grad((made * noise).sum(), w, create_graph=True)
             lengths = (slope.square().sum(2).mean(1) + 1e-8).sqrt()
-            mean.lerp_(ranks.mean(lengths.detach().mean()), self.recipe.gan.path_decay)
+            unknown = self.recipe.init is not None and not mean
+            mean.lerp_(ranks.mean(lengths.detach().mean()), 1.0 if unknown else self.recipe.gan.path_decay)
             return self.recipe.gan.path * (lengths - mean).square().mean()
 
     @torch.no_grad()
@@ -194,14 +209,40 @@ class GanTraining:
         return figures, grid([shown[i : i + wide] for i in range(0, len(shown) - wide + 1, wide)], scale=2)
 
     def export(self, averages: Mapping[str, nn.Module], path: Path, images_seen: int) -> None:
-        """The averaged generator as fp16 safetensors."""
+        """The averaged generator and, as ``NAME-discriminator``, what it was trained against, as fp16 safetensors."""
         phase = averages["generator"]
         assert isinstance(phase, GeneratorPhase)
         save_generator(phase.generator, path.with_suffix(".safetensors"))
+        save_discriminator(self.discriminator, path.with_name(f"{path.name}-discriminator.safetensors"))
 
 
-def find_features() -> tuple[str, Features]:
-    """SqueezeNet's pooled features, or where its weights are not to be had `pixel_features`; the name of it first."""
+def _maker(recipe: GanRecipe) -> Generator:
+    """The recipe's generator, new or from its file. Raises UserError if the file holds one of another size."""
+    if recipe.init is None:
+        return Generator(recipe.model)
+    generator = load_generator(Path(recipe.init)).train()
+    _check_size(generator.config, recipe.model, recipe.init, "model")
+    return generator
+
+
+def _judge(recipe: GanRecipe) -> Discriminator:
+    """The recipe's discriminator, new or from its file. Raises UserError if the file holds one of another size."""
+    if recipe.init_discriminator is None:
+        return Discriminator(recipe.discriminator)
+    discriminator = load_discriminator(Path(recipe.init_discriminator)).train()
+    _check_size(discriminator.config, recipe.discriminator, recipe.init_discriminator, "discriminator")
+    return discriminator
+
+
+def _check_size(held: BaseModel, wanted: BaseModel, path: str, key: str) -> None:
+    if held != wanted:
+        raise UserError(f"{path}: holds a network of {held}, and the recipe's {key} says {wanted}")
+
+
+def find_features(size: int) -> tuple[str, Features]:
+    """SqueezeNet's pooled features, or `pixel_features` below 32 pixels and without its weights; the name first."""
+    if size < 32:
+        return "pixels", pixel_features
     try:
         return "squeeze", load_backbone("squeeze").pooled
     except MissingFileError:

@@ -161,11 +161,10 @@ def _pmrf_inn(parts: Parts) -> Receiver:
 
 def _inverse_jscc(parts: Parts) -> Receiver:
     from commin.metrics.lpips import try_lpips
-    from commin.receivers.inverse_jscc import InverseJSCC
+    from commin.receivers.inverse_jscc import InverseJSCC, InverseSettings
     from commin.stylegan2.files import load_generator
-    from commin.stylegan2.ilo import IloConfig
 
-    settings = parts.settings("inverse-jscc", IloConfig)
+    settings = parts.settings("inverse-jscc", InverseSettings).at(parts.bcr)
     return InverseJSCC(load_generator(parts.path("generator")), settings, try_lpips(), parts.progress)
 
 
