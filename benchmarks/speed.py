@@ -37,6 +37,7 @@ from torch.utils.flop_counter import flop_registry
 
 import commin
 from commin.link import Link
+from commin.precision import fast_dtype
 from commin.receivers.base import Receiver
 from commin.receivers.commin import CommIN, CommINConfig, replaced_distance, zeta
 from commin.receivers.commin_fast import CommINFast
@@ -118,7 +119,7 @@ def contiguous(module: Any) -> Any:
 
 
 def codec_parts(images: Tensor) -> Iterator[Part]:
-    """The codec in the link as it is used, and by autocast in bfloat16 with channels last, as it is trained."""
+    """The codec in the link as it is used, and by autocast in bfloat16 with channels last where that is quick."""
     codec = commin.load(bcr=BCR).codec
     plain, last = contiguous(codec), deepcopy(codec).to(memory_format=torch.channels_last)
     snr, bcr = torch.zeros(len(images)), Fraction(BCR)
@@ -135,6 +136,8 @@ def codec_parts(images: Tensor) -> Iterator[Part]:
     encode, decode = (lambda: plain.encode(images, snr, bcr)), (lambda: plain.decode(symbols, snr))
     yield Part("encode", len(images), lambda: codec.encode(images, snr, bcr), encode)
     yield Part("decode", len(images), lambda: codec.decode(symbols, snr), decode)
+    if fast_dtype(torch.device("cpu")) == torch.float32:
+        return
     yield Part("encode-bf16", len(images), in_low(lambda: last.encode(turned, snr, bcr)), encode)
     yield Part("decode-bf16", len(images), in_low(lambda: last.decode(symbols, snr)), decode)
 
@@ -289,11 +292,9 @@ def main() -> None:
 
 
 def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 if __name__ == "__main__":
