@@ -4,7 +4,7 @@ usage: python -P benchmarks/speed_train.py RECIPE.yaml [--processes 2] [--steps 
        [--data FOLDER|ZIP] [--json results/speed_train.json]
 
 Each process has a core of its own. Prints images/s and the share of time spent waiting for pictures, of the first rank,
-and as JSON with --json; beside it GFLOP/s of matrix products that all processes make at the same time: cores share clock
+and as JSON with --json; beside it GFLOP/s of matrix products that all processes make at once: cores share clock
 and memory, and the gain in products is what the machine allows.
 """
 
