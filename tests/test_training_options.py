@@ -17,8 +17,8 @@ from commin.training.blocks import blocks
 from commin.training.codec import CodecTraining
 from commin.training.loop import BEST, Run
 from commin.training.reader import Ahead
-from tests.conftest import smooth_images
-from tests.test_training_ranks import SECTIONS, first_gradients, make_run
+from tests.conftest import Slopes, smooth_images
+from tests.test_training_ranks import SECTIONS, first_gradients, make_run, put_into_zoo
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +31,14 @@ def difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     return max(float((a[key] - b[key]).norm() / a[key].norm().clamp_min(1e-3)) for key in a)
 
 
+@pytest.fixture
+def _parts(codec_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What decoders and flows are trained from: a distance, and a small model in the zoo."""
+    monkeypatch.setattr("commin.training.decoder.load_lpips", lambda name: Slopes())
+    put_into_zoo(codec_file, tmp_path)
+
+
+@pytest.mark.usefixtures("_parts")
 @pytest.mark.parametrize("kind", list(SECTIONS))
 def test_forgotten_activations_leave_the_gradients(kind: str, codec_file: Path, tmp_path: Path) -> None:
     plain = first_gradients(make_run(kind, codec_file, tmp_path))
@@ -48,6 +56,7 @@ def test_forgotten_activations_take_less_memory(codec_file: Path, tmp_path: Path
     assert kept(forget_activations=True) < 0.5 * kept()
 
 
+@pytest.mark.usefixtures("_parts")
 def test_blocks_are_disjoint_and_hold_most_weights(codec_file: Path, tmp_path: Path) -> None:
     for kind in SECTIONS:
         for module in make_run(kind, codec_file, tmp_path).trainable.phases.values():
