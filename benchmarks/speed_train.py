@@ -1,16 +1,18 @@
 """Training speed of a recipe on this machine: one process on one core against several, and waiting for pictures.
 
-usage: python -P benchmarks/speed_train.py RECIPE.yaml [--processes 2] [--steps 20] [--batch 0] [--stream]
+usage: python -P benchmarks/speed_train.py RECIPE.yaml [--processes 2] [--steps 10] [--repeats 5] [--batch 0] [--stream]
        [--data FOLDER|ZIP] [--json results/speed_train.json]
 
-Each process has a core of its own. Prints images/s and the share of time spent waiting for pictures, of the first rank,
-and as JSON with --json; beside it GFLOP/s of matrix products that all processes make at once: cores share clock
-and memory, and the gain in products is what the machine allows.
+Each process has a core of its own. One and several take turns, --repeats times, for other guests of a machine come and
+go. Prints images/s of the median step and the share of time spent waiting for pictures, of the first rank; beside it
+GFLOP/s of matrix products that all processes make at once: cores share clock and memory, and the gain in products is
+what the machine allows. At the end the gain of the medians over all turns; --json keeps every turn.
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -42,7 +44,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):  # helping threads must not take the core that one process leaves idle
         cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[int(os.environ["LOCAL_RANK"]) % len(cores)]})
+        os.sched_setaffinity(0, {cores[(int(os.environ["LOCAL_RANK"]) + options.turn) % len(cores)]})
     content = read_yaml(options.recipe)
     recipe = parse(KINDS[content["kind"]].recipe, content, options.recipe)
     with ranks.job(torch.device("cpu")) as device:
@@ -54,16 +56,17 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         loop = recipe.loop.model_copy(update={"batch": options.batch} if options.batch else {})
         run = Run(KINDS[recipe.kind].make(recipe, pixels[:4]), loop, reader, Path(), device)
         run.train_step()
-        run.ahead.waited, begin = 0.0, time.perf_counter()
+        run.ahead.waited, times = 0.0, []
         for _ in range(options.steps):
+            begin = time.perf_counter()
             run.train_step()
-        took = time.perf_counter() - begin
+            times.append(time.perf_counter() - begin)
         peak = products()
         return {
             "processes": ranks.size(),
-            "images/s": round(options.steps * loop.batch / took, 2),
+            "images/s": round(loop.batch / statistics.median(times), 2),
             "GFLOP/s of products": round(peak, 1),
-            "waiting %": round(100 * run.ahead.waited / took, 2),
+            "waiting %": round(100 * run.ahead.waited / sum(times), 2),
         } if ranks.rank() == 0 else {}  # fmt: skip
 
 
@@ -73,7 +76,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--turn", type=int, default=0, help="the core of the first process")
     parser.add_argument("--batch", type=int, default=0, help="of all processes together; 0 for the recipe's")
     parser.add_argument("--stream", action="store_true", help="decode pictures when they are needed")
     parser.add_argument("--json", type=Path)
@@ -83,21 +88,27 @@ def main() -> None:
         if found:
             print(json.dumps(found), flush=True)
         return
-    results = []
-    for count in (1, options.processes):
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-        done = subprocess.run(
-            [sys.executable, *launch, __file__, *sys.argv[1:]],
-            env={**os.environ, "PYTHONSAFEPATH": "1"}, capture_output=True, text=True,
-        )  # fmt: skip
-        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-        if not lines:
-            sys.exit(done.stderr)
-        results.append(json.loads(lines[-1]))
-        print(results[-1], flush=True)
-    gains = {key: results[1][key] / results[0][key] for key in ("images/s", "GFLOP/s of products")}
+    results: list[dict[str, float]] = []
+    for turn in range(options.repeats):
+        for count in (1, options.processes):
+            launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+            done = subprocess.run(
+                [sys.executable, *launch, __file__, *sys.argv[1:], "--turn", str(turn)],
+                env={**os.environ, "PYTHONSAFEPATH": "1"}, capture_output=True, text=True,
+            )  # fmt: skip
+            lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+            if not lines:
+                sys.exit(done.stderr)
+            results.append(json.loads(lines[-1]))
+            print(results[-1], flush=True)
+
+    def gain(key: str) -> float:
+        several, one = (statistics.median(turn[key] for turn in part) for part in (results[1::2], results[::2]))
+        return several / one
+
     print(
-        "{images/s:.2f} × the images/s of one process, where products gain {GFLOP/s of products:.2f} ×".format(**gains)
+        f"{gain('images/s'):.2f} × the images/s of one process, "
+        f"where products gain {gain('GFLOP/s of products'):.2f} × (medians of {options.repeats} turns)"
     )
     if options.json:
         temporary = options.json.with_suffix(".tmp")

@@ -28,7 +28,7 @@ def decode(
     from concurrent.futures import ThreadPoolExecutor
 
     from commin.cli.devices import torch_device
-    from commin.cli.options import output_folder
+    from commin.cli.options import output_folder, warn_of_loss
     from commin.errors import UserError
     from commin.iq.pictures import PictureWriter
     from commin.iq.receive import StreamReceiver
@@ -38,6 +38,7 @@ def decode(
     modem = chosen_modem(source.modem, sps, rolloff, span, profile, waveform)
     torch_device(device)
     folder = output_folder(out)
+    warn_of_loss(receiver.split(","))
     with (
         ThreadPoolExecutor(max(threads, 1)) as pool,
         PictureWriter(folder, modem, source.sample_rate, model, receiver, device, seed) as writer,

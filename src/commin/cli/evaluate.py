@@ -24,7 +24,7 @@ def evaluate(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from commin.cli.devices import torch_device
-    from commin.cli.options import output_folder
+    from commin.cli.options import output_folder, warn_of_loss
     from commin.evaluation.bench import Spec
     from commin.evaluation.config import read_sweep
     from commin.evaluation.features import read_distances
@@ -38,6 +38,7 @@ def evaluate(
     torch_device(device)
     place = data_path(data or (Path(config.data) if config.data else None))
     folder = output_folder(out)
+    warn_of_loss(config.systems)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("records, left"),
                TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as bar:

@@ -24,7 +24,7 @@ def listen(
 ) -> None:
     """Listen to a stream of samples and write pictures as frames are found. Ctrl-C ends it."""
     from commin.cli.devices import torch_device
-    from commin.cli.options import output_folder
+    from commin.cli.options import output_folder, warn_of_loss
     from commin.errors import UserError
     from commin.iq.frame import Modem
     from commin.iq.pictures import PictureWriter
@@ -37,6 +37,7 @@ def listen(
     modem = Modem(Pulse(sps, rolloff, span), profile, waveform)
     torch_device(device)
     folder = output_folder(out)
+    warn_of_loss(receiver.split(","))
     samples = 0
     with PictureWriter(folder, modem, sample_rate, model, receiver, device, seed) as writer:
         stream = StreamReceiver(modem, chunk=1 << 16)

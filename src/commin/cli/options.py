@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,15 @@ def output_folder(path: Path) -> Path:
     except OSError as error:
         raise UserError(f"-o {path}: cannot be written ({error.strerror})") from None
     return path
+
+
+def warn_of_loss(receivers: Iterable[str]) -> None:
+    """Say so where a receiver will search by the squared error alone for want of LPIPS's weights."""
+    from commin.metrics.lpips import try_lpips
+
+    if "inverse-jscc" in receivers and try_lpips() is None:
+        line = "warning: inverse-jscc searches by the squared error alone, as LPIPS's weights are not on this machine"
+        print(line, file=sys.stderr)
 
 
 def photo_box(photo: "Image.Image", crop: str) -> "Box":

@@ -25,7 +25,7 @@ def transmit(
         str | None,
         typer.Option(
             help="deepjscc, commin-fast, commin-symbol, commin-late, commin, sing-zero, sing-inn, diffcom, "
-            "diffcom-hifi or inverse-jscc; several separated by commas.",
+            "diffcom-hifi, jscc-lpips, pmrf, pmrf-inn or inverse-jscc; several separated by commas.",
             show_default="deepjscc,commin-fast where the model has both",
         ),
     ] = None,
@@ -50,13 +50,12 @@ def transmit(
 ) -> None:
     """Send photos over a noisy channel and show what arrives."""
     from commin.cli.devices import torch_device
-    from commin.cli.options import numbers, output_folder
+    from commin.cli.options import numbers, output_folder, warn_of_loss
     from commin.cli.progress import CallBar
     from commin.cli.sender import Sender
     from commin.codec.tiled import TiledCodec
     from commin.errors import UserError
     from commin.evaluation.records import write_json
-    from commin.metrics.lpips import try_lpips
     from commin.zoo.load import default_receivers, load
     from commin.zoo.receivers import NATURALNESS, receiver_names
 
@@ -77,8 +76,7 @@ def transmit(
     }
     if naturalness is not None and not set(names) & set(NATURALNESS):
         raise UserError(f"--naturalness: none of {', '.join(names)} has it; it is for {', '.join(NATURALNESS)}")
-    if "inverse-jscc" in names and try_lpips() is None:
-        _say("warning: inverse-jscc searches by the squared error alone, as LPIPS's weights are not on this machine")
+    warn_of_loss(names)
     if tile:
         for link in links.values():
             link.codec = TiledCodec(link.codec)
