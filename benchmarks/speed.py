@@ -24,49 +24,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import torch
+from speed_receivers import BCR, RECIPES, SIZE, Call, Part, contiguous, receiver_parts
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import flop_registry
 
 import commin
-from commin.link import Link
 from commin.precision import fast_dtype
-from commin.receivers.base import Receiver
-from commin.receivers.commin import CommIN, CommINConfig, replaced_distance, zeta
 from commin.receivers.commin_fast import CommINFast
-from commin.receivers.commin_late import CommINLate
-from commin.receivers.commin_rows import Rows
-from commin.receivers.guided import gradient_walk
-from commin.receivers.inverse_jscc import InverseJSCC
-from commin.stylegan2.generator import Generator
-from commin.stylegan2.ilo import IloConfig
-from commin.training.gan import GanRecipe
 from commin.training.kinds import KINDS
 from commin.training.loop import Run
 from commin.training.recipe import parse, read_yaml
-
-BCR, SIZE = "1/48", 64
-RECIPES = Path(__file__).parent.parent / "recipes"
-Call = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Part:
-    """``used`` and ``plain`` do the same to ``images`` pictures; ``times`` such calls make one whole result."""
-
-    name: str
-    images: int
-    used: Call
-    plain: Call
-    times: float = 1.0
-    calls: int = 1
 
 
 def best_seconds(call: Call, least: float) -> float:
@@ -113,11 +87,6 @@ def measure_peaks(least: float) -> dict[str, float]:
     return {**found, "copy": 2 * 2**28 / best_seconds(lambda: target.copy_(source), least)}
 
 
-def contiguous(module: Any) -> Any:
-    """A float32 copy in plain layout."""
-    return deepcopy(module).float().to(memory_format=torch.contiguous_format)
-
-
 def codec_parts(images: Tensor) -> Iterator[Part]:
     """The codec in the link as it is used, and by autocast in bfloat16 with channels last where that is quick."""
     codec = commin.load(bcr=BCR).codec
@@ -154,61 +123,6 @@ def network_parts(images: Tensor) -> Iterator[Part]:
         "inn", len(images), lambda: inn.replace(images, y, 1.0, snr), lambda: plain_inn.replace(images, y, 1.0, snr)
     )
     yield Part("unet", len(images), lambda: prior.denoise(x, t), lambda: plain_prior.denoise(x, t))
-
-
-def plain_link(link: Link) -> Link:
-    """The same link in float32 and plain layout."""
-    receiver: Any = link.receiver
-    if isinstance(receiver, torch.nn.Module):
-        receiver = contiguous(receiver)
-    return Link(contiguous(link.codec), link.bcr, link.channel, receiver, link.equalizer)
-
-
-def receiver_parts(images: Tensor) -> Iterator[Part]:
-    """Whole transmissions; those of many calls with gradients by a few of them and fewer pictures."""
-
-    def part(name: str, link: Link, count: int, times: float = 1.0) -> Part:
-        plain, some = plain_link(link), images[:count]
-        calls = link.receiver.network_calls
-        return Part(
-            name, len(some), lambda: link.transmit(some), lambda: plain.transmit(some), times, round(calls * times)
-        )
-
-    for name in ("deepjscc", "commin-fast", "commin-symbol"):
-        yield part(name, commin.load(bcr=BCR, receiver=name), len(images) if name == "deepjscc" else 8)
-    late = commin.load(bcr=BCR, receiver="commin-late")
-    assert isinstance(late.receiver, CommINLate)
-    few = late.receiver.config.model_copy(update={"steps": 2})
-    short = CommINLate(late.receiver.prior, late.receiver.inn, few)
-    yield part("commin-late", Link(late.codec, late.bcr, late.channel, short), 4, late.receiver.config.steps / 2)
-    literal = Walk(late.receiver.prior, late.receiver.inn, 2)
-    whole = late.receiver.prior.schedule.steps / 2
-    yield part("commin", Link(late.codec, late.bcr, late.channel, literal), 4, whole)
-    recipe = parse(GanRecipe, read_yaml(RECIPES / "faces64-gan.yaml"), RECIPES)
-    config = IloConfig(steps=(2,), rates=(0.1,), fit_samples=100)
-    inverse: Receiver = InverseJSCC(Generator(recipe.model).eval(), config)
-    times = IloConfig().network_calls / config.network_calls
-    yield part("inverse-jscc", Link(late.codec, late.bcr, late.channel, inverse), config.batch, times)
-
-
-class Walk(CommIN):
-    """The literal algorithm, its last steps alone."""
-
-    def __init__(self, prior: Any, inn: Any, steps: int) -> None:
-        super().__init__(prior, inn, CommINConfig())
-        self.network_calls = steps
-
-    def _restore(self, rows: Rows) -> Tensor:
-        from commin.diffusion.sampler import ddpm_step, normal
-
-        schedule = self.prior.schedule
-        times = schedule.timesteps(self.network_calls - 1, 0, self.network_calls)
-
-        def step(x: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
-            return ddpm_step(schedule, x, x0, t, s, normal(x.shape[1:], rows.generators, x.device))
-
-        distance = replaced_distance(self.inn, rows)
-        return gradient_walk(self.prior, distance, rows, rows.y, times, step, zeta(self.config.zeta, rows))
 
 
 def training_parts(images: Tensor) -> Iterator[Part]:
