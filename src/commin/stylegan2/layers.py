@@ -70,7 +70,7 @@ class ModulatedConv(nn.Module):
     w'_oik = s_i · w_oik,   w''_oik = w'_oik / √(Σ_ik w'_oik² + ε).
 
     Scaling the input by s and the output by d_o = (Σ_i s_i² Σ_k w_oik² + ε)^(−1/2) is the same thing and needs no
-    kernel per picture. With ``up`` the convolution is transposed with stride 2 and then filtered: H to 2H.
+    kernel per picture. The scale of the weights (equalised learning rate) is put into s, which is smaller. With ``up`` the convolution is transposed with stride 2 and then filtered: H to 2H.
 
     Source: arXiv:1912.04958, eqs. (1) to (3).
     """
@@ -94,20 +94,19 @@ class ModulatedConv(nn.Module):
         Returns:
             The features (B, outputs, H or 2H, …) before demodulation, and d (B, outputs, 1, 1) to multiply them by.
         """
-        weight = self.weight * self.scale
-        styles: Tensor = self.style(w)
+        styles: Tensor = self.style(w) * self.scale
         y = x * styles[..., None, None].to(x.dtype)
         if self.up:
-            y = blur(F.conv_transpose2d(y, weight.transpose(0, 1), stride=2), pad=1, gain=4.0)
+            y = blur(F.conv_transpose2d(y, self.weight.transpose(0, 1), stride=2), pad=1, gain=4.0)
         else:
-            y = F.conv2d(y, weight, padding=self.kernel // 2)
-        return y, self._demodulation(weight, styles)[..., None, None]
+            y = F.conv2d(y, self.weight, padding=self.kernel // 2)
+        return y, self._demodulation(styles)[..., None, None]
 
-    def _demodulation(self, weight: Tensor, styles: Tensor) -> Tensor:
+    def _demodulation(self, styles: Tensor) -> Tensor:
         if not self.demodulate:
-            return styles.new_ones(len(styles), len(weight))
+            return styles.new_ones(len(styles), len(self.weight))
         with torch.autocast(styles.device.type, enabled=False):
-            return (styles.square() @ weight.square().sum((2, 3)).T + EPS).rsqrt()
+            return (styles.square() @ self.weight.square().sum((2, 3)).T + EPS).rsqrt()
 
 
 class StyledConv(nn.Module):
