@@ -3,10 +3,11 @@
 usage: python -P benchmarks/speed_train.py RECIPE.yaml [--processes 2] [--steps 10] [--repeats 5] [--batch 0] [--stream]
        [--data FOLDER|ZIP] [--json results/speed_train.json]
 
-Each process has a core of its own. One and several take turns, --repeats times, for other guests of a machine come and
-go. Prints images/s of the median step and the share of time spent waiting for pictures, of the first rank; beside it
-GFLOP/s of matrix products that all processes make at once: cores share clock and memory, and the gain in products is
-what the machine allows. At the end the gain of the medians over all turns; --json keeps every turn.
+Each process has a core of its own. One, several together, and as many apart, each a job of one with the whole batch,
+take turns, --repeats times, for other guests of a machine come and go. Prints images/s of the median step and the
+share of time spent waiting for pictures, of the first rank, summed over the jobs; beside it GFLOP/s of matrix products
+that all processes make at once. Cores share clock and memory: what jobs apart gain is what the machine allows. At the
+end the gains of the medians over all turns; --json keeps every turn.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -63,11 +65,35 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
             times.append(time.perf_counter() - begin)
         peak = products()
         return {
-            "processes": ranks.size(),
             "images/s": round(loop.batch / statistics.median(times), 2),
             "GFLOP/s of products": round(peak, 1),
             "waiting %": round(100 * run.ahead.waited / sum(times), 2),
         } if ranks.rank() == 0 else {}  # fmt: skip
+
+
+def launch(count: int, turn: int) -> "subprocess.Popen[str]":
+    """This benchmark as a job of that many processes, the first on the core of that number."""
+    job = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    return subprocess.Popen(
+        [sys.executable, *job, __file__, *sys.argv[1:], "--turn", str(turn)],
+        env={**os.environ, "PYTHONSAFEPATH": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def rows(jobs: "list[subprocess.Popen[str]]") -> dict[str, float]:
+    """What jobs that run at once print, summed."""
+    total: Counter[str] = Counter()
+    for out, errors in [job.communicate() for job in jobs]:
+        lines = [line for line in out.splitlines() if line.startswith("{")]
+        if not lines:
+            sys.exit(errors)
+        total.update(json.loads(lines[-1]))
+    return dict(total)
+
+
+def median(turns: list[dict[str, dict[str, float]]], way: str, key: str) -> float:
+    """Of a figure over the turns."""
+    return statistics.median(turn[way][key] for turn in turns)
 
 
 def main() -> None:
@@ -88,31 +114,24 @@ def main() -> None:
         if found:
             print(json.dumps(found), flush=True)
         return
-    results: list[dict[str, float]] = []
-    for turn in range(options.repeats):
-        for count in (1, options.processes):
-            launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-            done = subprocess.run(
-                [sys.executable, *launch, __file__, *sys.argv[1:], "--turn", str(turn)],
-                env={**os.environ, "PYTHONSAFEPATH": "1"}, capture_output=True, text=True,
-            )  # fmt: skip
-            lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-            if not lines:
-                sys.exit(done.stderr)
-            results.append(json.loads(lines[-1]))
-            print(results[-1], flush=True)
-
-    def gain(key: str) -> float:
-        several, one = (statistics.median(turn[key] for turn in part) for part in (results[1::2], results[::2]))
-        return several / one
-
-    print(
-        f"{gain('images/s'):.2f} × the images/s of one process, "
-        f"where products gain {gain('GFLOP/s of products'):.2f} × (medians of {options.repeats} turns)"
-    )
+    turns: list[dict[str, dict[str, float]]] = []
+    for number in range(options.repeats):
+        one = rows([launch(1, number)])
+        together = rows([launch(options.processes, number)])
+        apart = rows([launch(1, number + core) for core in range(options.processes)])
+        turns.append({"one": one, "together": together, "apart": apart})
+        print(json.dumps(turns[-1]), flush=True)
+    for way in ("together", "apart"):
+        gains = {
+            key: median(turns, way, key) / median(turns, "one", key) for key in ("images/s", "GFLOP/s of products")
+        }
+        print(
+            f"{way}: {gains['images/s']:.2f} × the images/s of one process, where products gain "
+            f"{gains['GFLOP/s of products']:.2f} × (medians of {options.repeats} turns)"
+        )
     if options.json:
         temporary = options.json.with_suffix(".tmp")
-        temporary.write_text(json.dumps(results, indent=1) + "\n")
+        temporary.write_text(json.dumps(turns, indent=1) + "\n")
         temporary.replace(options.json)
 
 

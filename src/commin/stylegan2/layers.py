@@ -70,7 +70,8 @@ class ModulatedConv(nn.Module):
     w'_oik = s_i · w_oik,   w''_oik = w'_oik / √(Σ_ik w'_oik² + ε).
 
     Scaling the input by s and the output by d_o = (Σ_i s_i² Σ_k w_oik² + ε)^(−1/2) is the same thing and needs no
-    kernel per picture. The scale of the weights (equalised learning rate) is put into s, which is smaller. With ``up`` the convolution is transposed with stride 2 and then filtered: H to 2H.
+    kernel per picture. The scale of the weights (equalised learning rate) is put into s, which is smaller. With ``up``
+    the convolution is transposed with stride 2 and then filtered: H to 2H.
 
     Source: arXiv:1912.04958, eqs. (1) to (3).
     """

@@ -49,23 +49,13 @@ class SeparationKlt:
         awgn_alone(self.name, fit)
         self.symbols = fit.symbols
         path = fit.stored("klt", ".safetensors", settings.components)
-        self.mean, self.rows, quantisers = _fitted(fit.train, path, settings.components, settings.pool)
+        self.mean, self.rows, _ = _fitted(fit.train, path, settings.components, settings.pool)
         images = from_uint8(fit.train.tuning(settings.tuning))
         tuning = self.analyse(images)
-        energy = tuning.square().sum(1).mean()
-        least = torch.inf
-        for error in ERRORS:
-            budget = int(normal_bits(fit.symbols, fit.point.design_snr_db, error))
-            if budget < 2:
-                continue
-            for spread in SPREADS:
-                coder = Coder.fit(quantisers, budget, spread)
-                distance = (tuning - coder.choose(tuning, budget)[2]).square().sum(1).mean()
-                expected = float((1 - error) * distance + error * energy)
-                if expected < least:
-                    least, self.error, self.bits, self.coder = expected, error, budget, coder
-        if least == torch.inf:
+        found = _tuned(fit.train, path, settings, fit.symbols, fit.point.design_snr_db)
+        if found is None:
             raise UserError(f"{self.name}: {fit.symbols} symbols at {fit.point.design_snr_db:g} dB carry nothing")
+        self.error, self.bits, self.coder = found
         arrived = self.coder.choose(tuning, self.bits)[2]
         self.response = (tuning * arrived).sum(0) / tuning.square().sum(0).clamp_min(1e-20)
         self.mse = float((self.synthesise(arrived).view_as(images) - images).square().mean())
@@ -106,3 +96,24 @@ def _fitted(train: TrainSplit, path: Path, count: int, pool: int) -> tuple[Tenso
     found = kept_tensors(path, make)
     mean, rows = found["mean"], found["vectors"]
     return mean, rows, Quantisers(project(from_uint8(train.pool(pool)), mean, rows))
+
+
+@lru_cache(maxsize=32)
+def _tuned(
+    train: TrainSplit, path: Path, settings: KltSettings, symbols: int, snr_db: float
+) -> tuple[float, int, Coder] | None:
+    """ε, the bits and their coder of least mean error on the valid split at this design SNR; None if none arrive."""
+    mean, rows, quantisers = _fitted(train, path, settings.components, settings.pool)
+    tuning = project(from_uint8(train.tuning(settings.tuning)), mean, rows)
+    energy, least, best = tuning.square().sum(1).mean(), torch.inf, None
+    for error in ERRORS:
+        budget = int(normal_bits(symbols, snr_db, error))
+        if budget < 2:
+            continue
+        for spread in SPREADS:
+            coder = Coder.fit(quantisers, budget, spread)
+            distance = (tuning - coder.choose(tuning, budget)[2]).square().sum(1).mean()
+            expected = float((1 - error) * distance + error * energy)
+            if expected < least:
+                least, best = expected, (error, budget, coder)
+    return best
