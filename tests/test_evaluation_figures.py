@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from commin.errors import UserError
 from commin.evaluation import figures
 from commin.evaluation.bootstrap import interval, paired
+from commin.evaluation.drawing import draw
 from commin.evaluation.records import WHOLE_SET, Record, append_lines
 from commin.evaluation.report import page
 from commin.evaluation.results import read_results
@@ -164,6 +165,18 @@ def test_every_figure_is_drawn(tmp_path: Path, lpips: bool) -> None:
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {f"{n}.{s}" for n in names for s in ("png", "pdf")}
     assert CliRunner().invoke(app, ["report", str(tmp_path), "-o", str(tmp_path / "r.html")]).exit_code == 0
     assert (tmp_path / "r.html").stat().st_size > 20_000
+
+
+def test_what_was_made_for_one_snr_has_a_figure_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    append_lines(
+        [record.model_copy(update={"design_snr_db": 0.0}) for record in made_up()], tmp_path / "records-0.jsonl"
+    )
+    names = [path.name for path in draw(tmp_path, tmp_path) if path.name.startswith("quality")]
+    shown = figures.quality_over_snr(summarise(read_results(tmp_path)), "awgn", 0.0)
+    curves = [line for line in shown.axes[0].get_lines() if len(line.get_xdata()) == 3]
+    assert names == [f"quality-awgn{made}.{kind}" for made in ("", "-made-for+0dB") for kind in ("png", "pdf")]
+    assert len(curves) >= len(SYSTEMS)
 
 
 def test_the_picture_grid(codec_file: Path, tmp_path: Path) -> None:

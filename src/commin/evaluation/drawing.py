@@ -25,7 +25,10 @@ def read_table(results: Path) -> tuple[Results, list[Row]]:
 
 
 def draw(results: Path, folder: Path) -> list[Path]:
-    """Every figure that the records allow, PNG and PDF: one of quality and one of perception for each channel."""
+    """Every figure that the records allow, PNG and PDF: one of quality and one of perception for each channel.
+
+    Another of quality for each SNR that the encoder was told where it was not the true one.
+    """
     found, rows = read_table(results)
     paths = []
     for channel in sorted({row.place.channel for row in rows if row.place.matched}):
@@ -33,6 +36,10 @@ def draw(results: Path, folder: Path) -> list[Path]:
         if any(row.backbone for row in rows if row.place.channel == channel):
             name = f"perception-{channel.replace(':', '-')}"
             paths += figures.save(figures.perception(rows, channel), folder, name)
+    off = {(p.channel, p.design_snr_db) for p in (r.place for r in rows) if p.told_snr_db is None and not p.matched}
+    for channel, design in sorted(off):
+        name = f"quality-{channel.replace(':', '-')}-made-for{design:+g}dB"
+        paths += figures.save(figures.quality_over_snr(rows, channel, design), folder, name)
     if any(row.pictures for row in rows if row.place.matched):
         paths += figures.save(figures.quality_over_time(rows, seconds(found)), folder, "time")
     return paths

@@ -78,10 +78,14 @@ def measures(rows: Sequence[Row]) -> list[tuple[str, Value]]:
     return [*found, (f"LPIPS ({backbone}) ↓", lpips_of)] if backbone else found
 
 
-def quality_over_snr(rows: Sequence[Row], channel: str) -> "Figure":
-    """The paper's figure: PSNR and LPIPS over SNR, a panel for each ρ, bars 95 % intervals over identities."""
+def quality_over_snr(rows: Sequence[Row], channel: str, design_snr_db: float | None = None) -> "Figure":
+    """The paper's figure: PSNR and LPIPS over SNR, a panel for each ρ, bars 95 % intervals over identities.
+
+    With ``design_snr_db`` of transmissions all made for that SNR; where it is not the true one a cliff shows.
+    """
     plot, looks = matplotlib(), style(rows)
-    rows = [row for row in rows if row.place.channel == channel and row.place.matched]
+    rows = [row for row in rows if row.place.channel == channel and row.place.made_for(design_snr_db)]
+    made = "" if design_snr_db is None else f", made for {design_snr_db:g} dB"
     bcrs = _bcrs(rows)
     shown = measures(rows)
     systems = sorted({row.system for row in rows})
@@ -99,8 +103,10 @@ def quality_over_snr(rows: Sequence[Row], channel: str) -> "Figure":
             if line == 0:
                 axis.set_title(f"ρ = {bcr}, k = {k}")
             if line == len(shown) - 1:
-                axis.set_xlabel(f"SNR (dB), {channel}")
-                axis.set_xticks(sorted({row.place.snr_db for row in rows}))
+                axis.set_xlabel(f"SNR (dB), {channel}{made}")
+                snrs = sorted({row.place.snr_db for row in rows})
+                if len(snrs) < 8:
+                    axis.set_xticks(snrs)
     _legend(figure, axes, 4 if width == PAGE else 2)
     return figure
 

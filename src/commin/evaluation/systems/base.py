@@ -46,7 +46,12 @@ class Place:
     @property
     def matched(self) -> bool:
         """Whether encoder and receiver knew the true SNR."""
-        return self.design_snr_db == self.snr_db and self.told_snr_db is None
+        return self.made_for(None)
+
+    def made_for(self, design_snr_db: float | None) -> bool:
+        """Whether the encoder was told this SNR, the true one for None, and the receiver the true one."""
+        wanted = self.snr_db if design_snr_db is None else design_snr_db
+        return self.design_snr_db == wanted and self.told_snr_db is None
 
 
 @dataclass(frozen=True)
