@@ -1,22 +1,21 @@
 """The walk of commin-fast begun from the picture of jscc-lpips, corrected towards DeepJSCC's y: LPIPS and PSNR.
 
 usage: python benchmarks/sharper.py [--limit 32] [--starts 0.1,0.25] [--out FILE.json]
-Pictures of the ``valid`` split, not the first 64; ρ = 1/192, 1/48, 1/12 at −5, 0, 5 dB; each weight is the shipped one.
+Pictures as in `starts.py`; ρ = 1/192, 1/48, 1/12 at −5, 0, 5 dB; each weight is the shipped one.
 A row for jscc-lpips alone, for the shipped walk from y, and for the walk from jscc-lpips at the shipped start and at
-``--starts``: the cost in PSNR to DeepJSCC and LPIPS over DeepJSCC's. A start near 0 all but keeps the picture.
+``--starts``: the cost in PSNR to DeepJSCC and LPIPS over DeepJSCC's.
 """
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from starts import pictures
 from torch import Tensor
 
 import commin
-from commin.data.imageset import ImageSet, load_pixels
-from commin.home import data_path, home
-from commin.images import from_uint8
 from commin.metrics.lpips import try_lpips
 from commin.metrics.pixels import psnr
 from commin.randomness import image_generators
@@ -25,9 +24,6 @@ from commin.receivers.commin_fast import CommINFast, Correct, correction, restor
 from commin.receivers.commin_fusion import Bands
 from commin.receivers.commin_rows import Rows
 from commin.receivers.commin_settings import FastSettings, RowSettings
-
-SKIPPED = 64
-"""Validation pictures that are left to ``commin fit``."""
 
 POINTS = (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0))
 
@@ -51,11 +47,10 @@ def main() -> None:
     parser.add_argument("--starts", default="0.1,0.25")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    source, lpips, table = ImageSet(data_path(None)), try_lpips(), []
+    lpips, table = try_lpips(), []
     if lpips is None:
         raise SystemExit("commin zoo pull lpips-squeeze first")
-    entries = source.split("valid", SKIPPED + options.limit)[SKIPPED:]
-    images = from_uint8(load_pixels(source, entries, 64, "celeba", home() / "cache"))
+    images = pictures(options.limit)
     for bcr, snr in POINTS:
         sharp = commin.load(bcr=bcr, receiver="jscc-lpips").transmit(images, snr)
         fast = commin.load(bcr=bcr, receiver="commin-fast")
@@ -63,15 +58,15 @@ def main() -> None:
         assert isinstance(receiver, CommINFast)
         shipped = float(receiver.settings.at(fast.bcr, torch.tensor([snr])).start)
         snrs = torch.full((len(images),), snr)
-        arrivals = (Arrival(at, sharp.received.symbols, snrs, fast.bcr, fast.codec) for at in (y, sharp.images))
-        from_y, from_sharp = arrivals
+        from_y = Arrival(y, sharp.received.symbols, snrs, fast.bcr, fast.codec)
+        from_sharp = replace(from_y, estimate=sharp.images)
         found = {"jscc-lpips": sharp.images, f"from y at {shipped:.2f}": walk(receiver, from_y, y, shipped)}
         for start in (shipped, *map(float, options.starts.split(","))):
             found[f"from jscc-lpips at {start:.2f}"] = walk(receiver, from_sharp, y, start)
         before = lpips(y, images).mean()
-        for name, pictures in found.items():
-            cost = float((psnr(pictures, images) - psnr(y, images)).mean())
-            ratio = float(lpips(pictures, images).mean() / before)
+        for name, shown in found.items():
+            cost = float((psnr(shown, images) - psnr(y, images)).mean())
+            ratio = float(lpips(shown, images).mean() / before)
             table.append({"bcr": bcr, "snr_db": snr, "way": name, "psnr_db": cost, "lpips_ratio": ratio})
             print(f"{bcr} {snr:+g} dB  {name}: {cost:+.2f} dB, LPIPS × {ratio:.3f}", flush=True)
     if options.out:

@@ -1,12 +1,10 @@
 """Whole transmissions by every receiver, for `speed.py`: those of many calls by a few of them, multiplied."""
 
-from collections.abc import Callable, Iterator
-from copy import deepcopy
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from speed_part import BCR, RECIPES, Part, contiguous
 from torch import Tensor
 
 import commin
@@ -26,27 +24,6 @@ from commin.stylegan2.ilo import IloConfig
 from commin.training.flow import FlowRecipe
 from commin.training.gan import GanRecipe
 from commin.training.recipe import parse, read_yaml
-
-BCR, SIZE = "1/48", 64
-RECIPES = Path(__file__).parent.parent / "recipes"
-Call = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Part:
-    """``used`` and ``plain`` do the same to ``images`` pictures; ``times`` such calls make one whole result."""
-
-    name: str
-    images: int
-    used: Call
-    plain: Call
-    times: float = 1.0
-    calls: int = 1
-
-
-def contiguous(module: Any) -> Any:
-    """A float32 copy in plain layout."""
-    return deepcopy(module).float().to(memory_format=torch.contiguous_format)
 
 
 def plain_link(link: Link) -> Link:

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from commin.data.imageset import ImageSet, load_pixels
 from commin.home import data_path, home
@@ -32,6 +33,13 @@ SKIPPED = 64
 CPU = torch.device("cpu")
 
 
+def pictures(limit: int) -> Tensor:
+    """Validation pictures after the skipped ones, (B, 3, 64, 64) in [0, 1]."""
+    source = ImageSet(data_path(None))
+    entries = source.split("valid", SKIPPED + limit)[SKIPPED:]
+    return from_uint8(load_pixels(source, entries, 64, "celeba", home() / "cache"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="faces64")
@@ -45,11 +53,10 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=32)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    source, lpips, rows = ImageSet(data_path(None)), try_lpips(), []
+    lpips, rows = try_lpips(), []
     if lpips is None:
         raise SystemExit("commin zoo pull lpips-squeeze first")
-    entries = source.split("valid", SKIPPED + options.limit)[SKIPPED:]
-    images = from_uint8(load_pixels(source, entries, 64, "celeba", home() / "cache"))
+    images = pictures(options.limit)
     for bcr in options.bcr.split(","):
         parts, plain = Parts(options.model, parse_bcr(bcr), CPU), load(options.model, bcr)
         prior, inn = parts.prior(fast_dtype(CPU)), parts.inn(fast_dtype(CPU))

@@ -50,9 +50,11 @@ def output_folder(path: Path) -> Path:
 
 def warn_of_loss(receivers: Iterable[str]) -> None:
     """Say so where a receiver will search by the squared error alone for want of LPIPS's weights."""
+    if "inverse-jscc" not in receivers:
+        return
     from commin.metrics.lpips import try_lpips
 
-    if "inverse-jscc" in receivers and try_lpips() is None:
+    if try_lpips() is None:
         line = "warning: inverse-jscc searches by the squared error alone, as LPIPS's weights are not on this machine"
         print(line, file=sys.stderr)
 
