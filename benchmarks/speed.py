@@ -83,10 +83,10 @@ def measure_peaks(least: float) -> dict[str, float]:
 
     Of bf16 only where the machine is quick at it; elsewhere nothing runs in it, and one product takes a minute.
     """
-    found = {}
-    for name, dtype in {"float32": torch.float32, "bf16": fast_dtype(torch.device("cpu"))}.items():
-        if name == "bf16" and dtype != torch.bfloat16:
-            continue
+    found, kinds = {}, {"float32": torch.float32}
+    if fast_dtype(torch.device("cpu")) == torch.bfloat16:
+        kinds["bf16"] = torch.bfloat16
+    for name, dtype in kinds.items():
         a, b = torch.randn(2048, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
         found[name] = 2 * 2048**3 / best_seconds(lambda a=a, b=b: a @ b, least)  # type: ignore[misc]
     source = torch.zeros(1 << 26)
