@@ -68,6 +68,15 @@ def test_a_record_for_every_picture(sweep: Sweep, tmp_path: Path) -> None:
     assert line["identity"].startswith("test")
 
 
+def test_pictures_larger_than_the_models(sweep: Sweep, tmp_path: Path) -> None:
+    assert not run_sweep(sweep(systems=["deepjscc", "random-face"], size=96, crop="centre", limit=2), tmp_path)
+    found = records(tmp_path)
+    assert len(found) == 2 * 2 * 2
+    assert {(line["k"], line["n"]) for line in found.values()} == {(576, 3 * 96**2)}
+    with pytest.raises(UserError, match="size"):
+        run_sweep(sweep(crop="centre"), tmp_path)
+
+
 def test_records_do_not_depend_on_batch_or_workers(sweep: Sweep, tmp_path: Path) -> None:
     spec = sweep(systems=["deepjscc", "random-face", "retrieval", "pca", "opta"], limits={"pca": 5})
     spec.config.settings["retrieval"] = {"pool": 8}

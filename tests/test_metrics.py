@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from commin.errors import UserError
-from commin.metrics.backbones import BACKBONES, Backbone
+from commin.metrics.backbones import BACKBONES, Backbone, pool
 from commin.metrics.kid import frechet_distance, kernel_distance
 from commin.metrics.lpips import Lpips, load_lpips, try_lpips
 from commin.metrics.pixels import ms_ssim, mse, psnr, ssim
@@ -56,6 +56,9 @@ def test_lpips_properties(name: str) -> None:
     assert (distance(a, b) > 0).all()
     assert torch.allclose(distance(a, b), distance(b, a), atol=1e-6)
     assert torch.allclose(distance(a, b)[1], distance(a[1:2], b[1:2])[0], atol=1e-5)
+    seen = distance.backbone(a)
+    assert torch.equal(distance.distance(seen, distance.backbone(b)), distance(a, b))
+    assert torch.equal(pool(seen), distance.backbone.pooled(a))
     b.requires_grad_()
     distance(a, b).sum().backward()
     assert b.grad is not None

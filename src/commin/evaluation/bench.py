@@ -16,7 +16,6 @@ from commin.codec.files import load_codec
 from commin.data.imageset import Entry, ImageSet, load_pixels, split_hash
 from commin.errors import UserError
 from commin.evaluation.config import SweepConfig
-from commin.evaluation.features import try_backbone
 from commin.evaluation.fid import load_inception
 from commin.evaluation.records import WHOLE_SET, Record
 from commin.evaluation.systems import (
@@ -36,7 +35,8 @@ from commin.evaluation.tap import Tap
 from commin.home import home
 from commin.images import from_uint8
 from commin.link import Link, Transmission
-from commin.metrics.lpips import try_lpips
+from commin.metrics.backbones import pool
+from commin.metrics.lpips import SMALLEST, try_lpips
 from commin.metrics.pixels import psnr, ssim
 from commin.randomness import image_generators, pixel_digest
 from commin.receivers.base import Arrival, Receiver
@@ -88,11 +88,20 @@ class _Arrived:
 
 
 @dataclass(frozen=True)
-class _Chunk:
+class Chunk:
+    """Pictures of a split, those that could be read, and the reasons of the others with their number.
+
+    Attributes:
+        images: (B, 3, H, W) in [0, 1], on the CPU.
+        digests: of their pixels.
+        seen: what LPIPS's backbone gives of them, where it is to be had.
+    """
+
     entries: list[Entry]
     images: Tensor
     digests: list[str]
     unreadable: dict[str, int]
+    seen: list[Tensor] | None
 
 
 class Bench:
@@ -105,16 +114,16 @@ class Bench:
         self.split_hash = split_hash(self.entries)
         path = codec_path(self.config.model)
         self.weights = {path.name: sha256(path)}
-        self.size = load_codec(path).config.image_size
+        self.size = self.config.size or load_codec(path).config.image_size
         card = find_card(self.config.model, "codec")
         self.crop = self.config.crop or (card.crop if card and card.crop else "centre")
         self.train = TrainSplit(self.source, self.size, self.crop, home() / "cache")
-        self.backbone = try_backbone(self.device)
+        self.lpips = try_lpips()
         self.inception = load_inception(self.device) if self.config.fid else None
         self._links: dict[tuple[str, str], Link] = {}
         self._systems: dict[tuple[object, ...], System | UserError] = {}
         self._files: dict[tuple[str, str], dict[str, str]] = {}
-        self._chunk: tuple[tuple[int, ...], _Chunk] | None = None
+        self._chunk: tuple[tuple[int, ...], Chunk] | None = None
         self._sent: tuple[Point, tuple[int, ...], _Arrived] | None = None
 
     def link(self, point: Point) -> Link:
@@ -190,7 +199,8 @@ class Bench:
             measured, seconds = arrived.transmission.measured_snr_db, arrived.seconds
         seconds = (seconds + time.perf_counter() - begin) / len(images)
         calls = cast("Receiver | Scheme", system).network_calls
-        columns = self.measure(restored.cpu(), images.cpu())
+        columns, outcome.features = self.measure(restored.cpu(), chunk)
+        outcome.digests = chunk.digests
         for index, entry in enumerate(chunk.entries):
             outcome.records.append(
                 self._record(
@@ -202,12 +212,9 @@ class Bench:
                 )
             )  # fmt: skip
         if self.inception is not None:
-            outcome.inception, outcome.digests = self.inception(restored), chunk.digests
-        if self.backbone is not None:
-            outcome.features = self.backbone.pooled(restored.to(self.device)).cpu()
-            outcome.digests = chunk.digests
+            outcome.inception = self.inception(restored)
 
-    def chunk(self, pictures: tuple[int, ...]) -> _Chunk:
+    def chunk(self, pictures: tuple[int, ...]) -> Chunk:
         """The pictures of these numbers, in [0, 1]; those that cannot be read are left out and counted."""
         if self._chunk is None or self._chunk[0] != pictures:
             entries, pixels, unreadable = [], [], {}
@@ -218,7 +225,8 @@ class Bench:
                 except (UserError, OSError, KeyError) as error:
                     unreadable[_line(error)] = 1
             images = from_uint8(torch.cat(pixels)) if pixels else torch.empty(0, 3, self.size, self.size)
-            self._chunk = (pictures, _Chunk(entries, images, [pixel_digest(i) for i in images], unreadable))
+            seen = self.lpips.backbone(images) if self.lpips and entries and self.size >= SMALLEST else None
+            self._chunk = (pictures, Chunk(entries, images, [pixel_digest(i) for i in images], unreadable, seen))
         return self._chunk[1]
 
     def transmission(self, task: Task) -> _Arrived:
@@ -231,13 +239,17 @@ class Bench:
             self._sent = (point, task.pictures, _Arrived(sent, tap.arrival, tap.seconds))
         return self._sent[2]
 
-    def measure(self, restored: Tensor, images: Tensor) -> dict[str, list[float]]:
-        """PSNR, SSIM and, where its backbone is to be had, LPIPS of each picture; both (B, 3, H, W) on the CPU."""
-        columns = {"psnr_db": psnr(restored, images), "ssim": ssim(restored, images)}
-        lpips = try_lpips()
-        if lpips and min(images.shape[-2:]) >= 32:
-            columns["lpips"] = lpips(restored, images)
-        return {name: [round(value, 5) for value in values.tolist()] for name, values in columns.items()}
+    def measure(self, restored: Tensor, chunk: Chunk) -> tuple[dict[str, list[float]], Tensor | None]:
+        """PSNR and SSIM of each picture, and where its backbone is to be had LPIPS and the features to be kept (B, C).
+
+        On the CPU, like ``restored`` (B, 3, H, W); the backbone looks once at each of the pictures.
+        """
+        columns = {"psnr_db": psnr(restored, chunk.images), "ssim": ssim(restored, chunk.images)}
+        features = None
+        if self.lpips and chunk.seen:
+            seen = self.lpips.backbone(restored)
+            columns["lpips"], features = self.lpips.distance(seen, chunk.seen), pool(seen)
+        return {name: [round(value, 5) for value in values.tolist()] for name, values in columns.items()}, features
 
     def _record(
         self,

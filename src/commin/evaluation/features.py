@@ -27,10 +27,10 @@ REFERENCE = 5000
 """Pictures of the train split that every set is compared with."""
 
 
-def try_backbone(device: torch.device) -> Backbone | None:
+def try_backbone() -> Backbone | None:
     """SqueezeNet, or None where its weights are not to be had."""
     try:
-        return load_backbone("squeeze").to(device)
+        return load_backbone("squeeze")
     except MissingFileError:
         return None
 
@@ -88,8 +88,7 @@ def reference(train: TrainSplit, backbone: Backbone) -> Tensor:
     """Features (≤ 5,000, C) of the first pictures of the train split, cached with the train split's other fits."""
     path = train.cache / f"features-squeeze-{train.key}-{REFERENCE}.npy"
     if not path.is_file():
-        device = next(backbone.parameters()).device
-        parts = [backbone.pooled(from_uint8(part).to(device)).cpu() for part in train.pool(REFERENCE).split(64)]
+        parts = [backbone.pooled(from_uint8(part)) for part in train.pool(REFERENCE).split(64)]
         temporary = temporary_name(path)
         np.save(temporary, torch.cat(parts).numpy())
         temporary.replace(path)
@@ -102,7 +101,7 @@ def kernel_distances(folder: Path, train: TrainSplit, places: Sequence[Place]) -
     With place None that of the originals, real to real. Empty where the backbone or the train split is not to be had.
     Comparable only where N is equal.
     """
-    backbone = try_backbone(torch.device("cpu"))
+    backbone = try_backbone()
     fitted = any(entry.split == "train" for entry in train.source.entries)
     if backbone is None or not fitted or not (folder / "features").is_dir():
         return {}

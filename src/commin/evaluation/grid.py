@@ -8,7 +8,7 @@ from commin.errors import UserError
 from commin.evaluation.config import SweepConfig
 from commin.evaluation.panel import Cell, panel
 from commin.images import crop_box, frame, open_photo, to_tensor
-from commin.metrics.lpips import try_lpips
+from commin.metrics.lpips import SMALLEST, try_lpips
 from commin.metrics.pixels import psnr
 from commin.zoo.load import load
 from commin.zoo.receivers import RECEIVERS
@@ -34,7 +34,7 @@ def picture_grid(photo: Path, config: SweepConfig, bcr: str, crop: str = "centre
     picture = open_photo(photo)
     side = links[names[0]].codec.config.image_size
     image = to_tensor(frame(picture, crop_box(*picture.size, crop), (side, side)))
-    lpips = try_lpips() if side >= 32 else None
+    lpips = try_lpips() if side >= SMALLEST else None
     rows, symbols = [], 0
     for name, link in links.items():
         row = [Cell(image, name, ("original",))]

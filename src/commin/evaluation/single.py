@@ -6,7 +6,7 @@ from torch import Tensor
 import commin
 from commin.evaluation.records import Record
 from commin.link import Link, Transmission
-from commin.metrics.lpips import try_lpips
+from commin.metrics.lpips import SMALLEST, try_lpips
 from commin.metrics.pixels import psnr
 from commin.randomness import pixel_digest
 
@@ -42,7 +42,7 @@ def single_record(
         note: a word on it.
     """
     restored = result.images.cpu()
-    lpips = try_lpips() if min(image.shape[-2:]) >= 32 else None
+    lpips = try_lpips() if min(image.shape[-2:]) >= SMALLEST else None
     return Record(
         image=name, digest=pixel_digest(image), model=model, system=system, channel=channel, bcr=str(link.bcr),
         k=result.use.symbols, n=result.use.samples, snr_db=snr_db, design_snr_db=design_snr_db,

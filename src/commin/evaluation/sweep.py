@@ -16,12 +16,13 @@ import commin
 from commin.data.imageset import Entry
 from commin.errors import UserError
 from commin.evaluation import fid
-from commin.evaluation.bench import Bench, Outcome, Spec, Task
+from commin.evaluation.bench import Bench, Chunk, Outcome, Spec, Task
 from commin.evaluation.config import SweepConfig
 from commin.evaluation.features import ORIGINALS, folder_of, kernel_distances, merge, read, save, write_distances
 from commin.evaluation.records import FORMAT, WHOLE_SET, append_lines, drop_torn_line, read_lines
 from commin.evaluation.systems.base import Point, place_of
 from commin.evaluation.workers import Workers, execute
+from commin.metrics.backbones import pool
 
 RECORDS = "records-0.jsonl"
 LINES = ("opta",)
@@ -67,13 +68,12 @@ def run_sweep(
         if progress:
             progress(finished, total)
     places = list(dict.fromkeys(point.place for point in spec.config.points()))
-    if bench.backbone is not None:
-        backbone = bench.backbone
-        _originals(bench, folder, batch, lambda images: backbone.pooled(images.to(bench.device)))
+    _originals(bench, folder, batch, lambda chunk: pool(chunk.seen) if chunk.seen else None)
     merge(folder)
     write_distances(kernel_distances(folder, bench.train, places), folder)
     if bench.inception is not None:
-        _originals(bench, folder / fid.FOLDER, batch, bench.inception)
+        inception = bench.inception
+        _originals(bench, folder / fid.FOLDER, batch, lambda chunk: inception(chunk.images))
         merge(folder / fid.FOLDER)
         write_distances(fid.fids(folder, bench.train, bench.inception, places), folder, "fid")
     return skipped
@@ -137,7 +137,7 @@ def _fit(bench: Bench, tasks: Iterable[Task]) -> None:
             continue  # told by the worker, with the number of records it costs
 
 
-def _originals(bench: Bench, folder: Path, batch: int, extract: Callable[[Tensor], Tensor]) -> None:
+def _originals(bench: Bench, folder: Path, batch: int, extract: Callable[[Chunk], Tensor | None]) -> None:
     """Features of the pictures themselves, once: the real-to-real distance beside every other."""
     place = folder_of(folder, ORIGINALS, None)
     config = bench.config
@@ -147,8 +147,9 @@ def _originals(bench: Bench, folder: Path, batch: int, extract: Callable[[Tensor
         return
     for begin in range(0, count, batch):
         chunk = bench.chunk(tuple(range(begin, min(begin + batch, count))))
-        if chunk.entries:
-            save(place, extract(chunk.images), chunk.digests, 0)
+        features = extract(chunk) if chunk.entries else None
+        if features is not None:
+            save(place, features, chunk.digests, 0)
 
 
 def _claim(folder: Path, config: SweepConfig, bench: Bench) -> None:
@@ -156,7 +157,7 @@ def _claim(folder: Path, config: SweepConfig, bench: Bench) -> None:
     about = {
         "format": FORMAT, "commin": commin.__version__, "model": config.model, "weights": bench.weights,
         "split": config.split, "split_sha256": bench.split_hash, "crop": bench.crop, "settings": config.settings,
-        "equalizer": config.equalizer,
+        "equalizer": config.equalizer, "size": config.size,
     }  # fmt: skip
     if config.fid:
         about["fid"] = True

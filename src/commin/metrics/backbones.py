@@ -4,6 +4,8 @@ Sources: Iandola et al., arXiv:1602.07360 (SqueezeNet 1.1); Krizhevsky, arXiv:14
 Zisserman, arXiv:1409.1556 (VGG16).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -91,4 +93,9 @@ class Backbone(nn.Module):
 
     def pooled(self, images: Tensor) -> Tensor:
         """Mean over height and width of the last layer's features, (B, C): a set-level description of pictures."""
-        return self.forward(images)[-1].mean((2, 3))
+        return pool(self.forward(images))
+
+
+def pool(features: Sequence[Tensor]) -> Tensor:
+    """What `Backbone.pooled` gives, from what `Backbone.forward` gave."""
+    return features[-1].mean((2, 3))

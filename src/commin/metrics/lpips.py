@@ -5,6 +5,7 @@ heads come with the torchmetrics package.
 """
 
 import functools
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from commin.errors import UserError
 from commin.metrics.backbones import BACKBONES, Backbone
 from commin.zoo.fetch import MissingFileError, find
+
+SMALLEST = 32
+"""Pixels a side of the smallest pictures that records give an LPIPS of."""
 
 
 class Lpips(nn.Module):
@@ -42,8 +46,12 @@ class Lpips(nn.Module):
             raise ValueError(
                 f"lpips: two batches of the same shape (B, 3, H, W), got {tuple(a.shape)}, {tuple(b.shape)}"
             )
-        total = a.new_zeros(len(a))
-        for index, (x, y) in enumerate(zip(self.backbone(a), self.backbone(b), strict=True)):
+        return self.distance(self.backbone(a), self.backbone(b))
+
+    def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        """The same from what the backbone gives of each, for pictures that are compared more than once: (B,)."""
+        total = torch.zeros(len(a[0]), device=a[0].device)
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
             difference = (_unit(x) - _unit(y)).square()
             total = total + (difference * self.get_buffer(f"head{index}")).sum(1).mean((1, 2))
         return total

@@ -65,7 +65,8 @@ class Muon(torch.optim.Optimizer):
             parameters = [p for p in group["params"] if p.grad is not None]
             for parameter in parameters:
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            (self._matrices if group["matrices"] else self._adam)(parameters, group)
+            if parameters:
+                (self._matrices if group["matrices"] else self._adam)(parameters, group)
 
     def _matrices(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """Each rank of a job makes its share of the steps, and all take all of them."""
@@ -75,14 +76,16 @@ class Muon(torch.optim.Optimizer):
             assert gradient is not None
             average = state.setdefault("average", torch.zeros_like(parameter)).lerp_(gradient, 1 - group["momentum"])
             aheads.append(gradient.lerp(average, group["momentum"]).flatten(1))
-        steps = [torch.zeros_like(ahead, dtype=torch.float32) for ahead in aheads]
+        counts = [ahead.numel() for ahead in aheads]
+        every = torch.zeros(sum(counts), device=aheads[0].device)  # sent as it is, no copy
+        steps = [part.view(ahead.shape) for part, ahead in zip(every.split(counts), aheads, strict=True)]
         by_shape: dict[torch.Size, list[int]] = {}
-        for index in ranks.pieces([ahead.numel() * min(ahead.shape) for ahead in aheads]):
+        for index in ranks.pieces([count * min(ahead.shape) for count, ahead in zip(counts, aheads, strict=True)]):
             by_shape.setdefault(aheads[index].shape, []).append(index)
         for indices in by_shape.values():
             for index, step in zip(indices, orthogonalize(torch.stack([aheads[i] for i in indices])), strict=True):
-                steps[index] = step
-        ranks.sum_all(steps)
+                steps[index].copy_(step)
+        ranks.sum_here(every)
         for parameter, step in zip(parameters, steps, strict=True):
             parameter.add_(step.view_as(parameter), alpha=-group["lr"] * 0.2 * max(step.shape) ** 0.5)
 

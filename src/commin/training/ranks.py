@@ -78,12 +78,12 @@ def share(rows: Tensor) -> Tensor:
 
 def total(value: float) -> float:
     """The sum of a number over the ranks."""
-    return float(_sum(torch.tensor(value, dtype=torch.float64)))
+    return float(sum_here(torch.tensor(value, dtype=torch.float64)))
 
 
 def mean(value: Tensor) -> Tensor:
     """The mean of a tensor without gradient over the ranks; the tensor itself where there is one."""
-    return value if size() == 1 else _sum(value.detach().clone()) / size()
+    return value if size() == 1 else sum_here(value.detach().clone()) / size()
 
 
 def pieces(costs: Sequence[float]) -> list[int]:
@@ -112,15 +112,8 @@ def sum_all(tensors: Iterable[Tensor]) -> None:
         _sum_together(held)
 
 
-def _sum_together(tensors: list[Tensor]) -> None:
-    flat = _sum(torch.cat([tensor.flatten() for tensor in tensors]))
-    parts = flat.split([tensor.numel() for tensor in tensors])
-    for tensor, part in zip(tensors, parts, strict=True):
-        tensor.copy_(part.view(tensor.shape))
-
-
-def _sum(value: Tensor) -> Tensor:
-    """Sum in place over the ranks."""
+def sum_here(value: Tensor) -> Tensor:
+    """The sum of a tensor over the ranks, in place where it can be."""
     if size() > 1:
         on_cpu = value.device.type == "cpu" and distributed.get_backend() == "nccl"
         moved = value.cuda() if on_cpu else value
@@ -133,6 +126,13 @@ def _sum(value: Tensor) -> Tensor:
             ) from None
         return moved.cpu() if on_cpu else moved
     return value
+
+
+def _sum_together(tensors: list[Tensor]) -> None:
+    flat = sum_here(torch.cat([tensor.flatten() for tensor in tensors]))
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view(tensor.shape))
 
 
 def _line(error: Exception) -> str:

@@ -66,11 +66,17 @@ def cards() -> dict[str, Card]:
     for folder in (PACKAGED, home() / "cards"):
         for path in sorted(folder.glob("*.yaml")):
             try:
-                card = Card.model_validate(yaml.safe_load(path.read_text()))
+                card = _read(path, path.stat().st_mtime_ns)
             except (ValidationError, yaml.YAMLError, OSError) as error:
                 raise UserError(f"{path}: not a valid card: {' '.join(str(error).split())[:200]}") from None
             found[card.name] = card
     return found
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path, changed_ns: int) -> Card:
+    """Once for a card as long as it stays the same."""
+    return Card.model_validate(yaml.safe_load(path.read_text()))
 
 
 def card(name: str) -> Card:
