@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 import commin
+from commin.atomic import write_text
 from commin.channels.awgn import Awgn
 from commin.evaluation.separation.modem import ITERATIONS, SCHEMES, Mcs, Modem, payload
 from commin.randomness import generator
@@ -113,9 +114,7 @@ def main() -> None:
                 continue
             counts[str(mcs)] = curve(mcs, symbols, math.ceil((options.blocks or 100) / PART) * PART)
             content["about"] = f"failed and sent blocks by k, MCS and SNR in dB; commin {commin.__version__}, AWGN"
-            temporary = options.out.with_suffix(".tmp")
-            temporary.write_text(json.dumps(content, indent=1) + "\n")
-            temporary.replace(options.out)
+            write_text(options.out, json.dumps(content, indent=1) + "\n")
             print(symbols, mcs, counts[str(mcs)], flush=True)
 
 

@@ -31,6 +31,7 @@ from inverse_time import time_tasks
 from inverse_tune import make_grid, tune_tasks, write_best
 
 import commin
+from commin.atomic import write_text
 from commin.data.imageset import ImageSet
 from commin.home import data_path
 from commin.receivers.commin_table import read_settings
@@ -108,10 +109,7 @@ def main() -> None:
 
 def save(content: dict[str, Any], path: Path | None) -> None:
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        temporary.replace(path)
+        write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from iq_pictures import fading_rows, psnr_rows
 from iq_retrain import retrain_rows
 
 import commin
+from commin.atomic import write_text
 from commin.iq.frame import FrameUse, Modem, frame_samples
 from commin.iq.header import Header
 from commin.iq.ofdm import Ofdm
@@ -227,10 +228,7 @@ def main(
 
 def _save(out: Path, held: dict[str, Row]) -> None:
     ordered = {name: held[name] for name in PARTS if name in held}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.tmp")
-    temporary.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
-    temporary.replace(out)
+    write_text(out, json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
 
 
 def print_table(held: dict[str, Row]) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import commin
+from commin.atomic import write_text
 from commin.data.imageset import ImageSet, load_pixels
 from commin.home import data_path, home
 from commin.images import from_uint8
@@ -207,9 +208,7 @@ def main() -> None:
             print(f"{name}: " + ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
                                           for key, value in row.items()), flush=True)  # fmt: skip
             if options.out:
-                temporary = options.out.with_suffix(".tmp")
-                temporary.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
-                temporary.replace(options.out)
+                write_text(options.out, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

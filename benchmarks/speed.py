@@ -38,6 +38,7 @@ from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import flop_registry
 
 import commin
+from commin.atomic import write_text
 from commin.precision import fast_dtype
 from commin.receivers.commin_fast import CommINFast
 from commin.training.kinds import KINDS
@@ -206,10 +207,7 @@ def main() -> None:
                 flush=True,
             )
             if options.out:
-                options.out.parent.mkdir(parents=True, exist_ok=True)
-                temporary = options.out.with_suffix(".tmp")
-                temporary.write_text(json.dumps({"about": about, "rows": rows}, indent=1, ensure_ascii=False) + "\n")
-                temporary.replace(options.out)
+                write_text(options.out, json.dumps({"about": about, "rows": rows}, indent=1, ensure_ascii=False) + "\n")
 
 
 def cpu_name() -> str:

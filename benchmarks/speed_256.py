@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from commin.atomic import write_text
 from commin.channels.awgn import Awgn
 from commin.codec.deepjscc import DeepJSCC
 from commin.diffusion.prior import Prior
@@ -108,9 +109,7 @@ def main() -> None:
         told = "{receiver}: peak {peak_gib:.1f} GiB, {seconds_a_call:.1f} s a call, {calls} calls, {minutes:.1f} min"
         print(told.format(**rows[-1]), flush=True)
     if options.out:
-        temporary = options.out.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
-        temporary.replace(options.out)
+        write_text(options.out, json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from commin.atomic import write_text
 from commin.data.imageset import ImageSet, load_pixels
 from commin.data.stream import Stream
 from commin.home import data_path, home
@@ -130,9 +131,7 @@ def main() -> None:
             f"{gains['GFLOP/s of products']:.2f} × (medians of {options.repeats} turns)"
         )
     if options.json:
-        temporary = options.json.with_suffix(".tmp")
-        temporary.write_text(json.dumps(turns, indent=1) + "\n")
-        temporary.replace(options.json)
+        write_text(options.json, json.dumps(turns, indent=1) + "\n")
 
 
 if __name__ == "__main__":

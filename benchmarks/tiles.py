@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 import commin
+from commin.atomic import write_text
 from commin.codec.tiled import TiledCodec
 from commin.images import open_photo, to_tensor
 from commin.link import Link
@@ -98,9 +99,7 @@ def main() -> None:
         words = (f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items())
         print(", ".join(words), flush=True)
         if options.out:
-            temporary = options.out.with_suffix(".tmp")
-            temporary.write_text(json.dumps(rows, indent=1) + "\n")
-            temporary.replace(options.out)
+            write_text(options.out, json.dumps(rows, indent=1) + "\n")
 
     def picture(seed: int) -> Tensor:
         return to_tensor(open_photo(options.picture)) if options.picture else natural(options.size, seed)

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from commin.atomic import write_text
 from commin.data.imageset import ImageSet, load_pixels
 from commin.data.stream import Stream
 from commin.images import to_picture
@@ -109,9 +110,7 @@ def main() -> None:
                     "reader alone {alone:.0f} images/s".format(**row), flush=True,
                 )  # fmt: skip
                 if options.out:
-                    temporary = options.out.with_suffix(".tmp")
-                    temporary.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
-                    temporary.replace(options.out)
+                    write_text(options.out, json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

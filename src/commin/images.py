@@ -1,6 +1,5 @@
 """Photos: open, check, orient, crop, resize, save. The only 8-bit ↔ [0, 1] conversion of the package."""
 
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from commin.atomic import replacing
 from commin.errors import UserError
 
 MAX_PIXELS = 100_000_000
@@ -145,10 +145,9 @@ def to_picture(image: Tensor) -> Image.Image:
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a PNG under a temporary name, then rename it, so that no half picture is ever left."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    picture.save(temporary, format="PNG")
-    temporary.replace(path)
+    """Write a PNG, whole or not at all."""
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG")
 
 
 def grid(rows: Sequence[Sequence[Tensor]], scale: int = 1) -> Image.Image:

@@ -1,7 +1,6 @@
 """The model file: one safetensors file, its kind and config in the metadata, loaded strictly."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,22 +10,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from commin.atomic import replacing
 from commin.errors import UserError
 
 M = TypeVar("M", bound=BaseModel)
 
 
 def write_model(path: Path, kind: str, config: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
-    """Write tensors, floating ones rounded to ``dtype``, with kind and config; temporary name first, then renamed."""
+    """Write tensors, floating ones rounded to ``dtype``, with kind and config; whole or not at all."""
     rounded = {
         key: value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
         for key, value in tensors.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file(rounded, temporary, metadata={"kind": kind, "config": json.dumps(config)})
-    temporary.chmod(0o644)  # safetensors makes its files private
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(rounded, temporary, metadata={"kind": kind, "config": json.dumps(config)})
+        temporary.chmod(0o644)  # safetensors makes its files private
 
 
 def read_model(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -31,7 +31,10 @@ def transmit(
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Restored pictures for each photo, their mean and spread.")] = 1,
     naturalness: Annotated[
-        float | None, typer.Option(help="For commin-fast: 0 is the estimate (or the samples' mean), 1 a sample.")
+        float | None,
+        typer.Option(
+            help="Of commin-fast, commin-symbol and sing-zero: 0 is the estimate (or the samples' mean), 1 a sample."
+        ),
     ] = None,
     model: Annotated[str, typer.Option(help="A model of the zoo or a codec file.")] = "faces64",
     crop: Annotated[

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from commin.atomic import replacing
 from commin.data.shards import Shards
 from commin.errors import UserError
 from commin.images import crop_box, frame, open_photo
@@ -144,8 +145,6 @@ def load_pixels(
                 progress(done + 1)
     planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
     if stored:
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        temporary = stored.with_suffix(f".{id(planes)}.tmp.npy")
-        np.save(temporary, planes)
-        temporary.replace(stored)
+        with replacing(stored) as temporary, temporary.open("wb") as file:
+            np.save(file, planes)
     return torch.from_numpy(planes)

@@ -9,7 +9,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from commin.atomic import replacing, write_text
 from commin.data.imageset import Entry, ImageSet, split_hash
 from commin.data.splits import assign
 from commin.errors import UserError
@@ -112,7 +112,7 @@ def _claim(folder: Path, how: dict[str, Any]) -> None:
         elif any((folder / "images").iterdir()):
             raise UserError(f"{folder}: holds images already; take another folder")
         else:
-            _write(note, json.dumps(how, indent=1) + "\n")
+            write_text(note, json.dumps(how, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
     except json.JSONDecodeError:
@@ -141,7 +141,7 @@ def _read_journal(folder: Path) -> dict[str, Done]:
             continue
         if made.problem or (folder / made.file).is_file():
             done[made.source] = made
-    _write(path, "".join(json.dumps(asdict(made)) + "\n" for made in done.values()))
+    write_text(path, "".join(json.dumps(asdict(made)) + "\n" for made in done.values()))
     return done
 
 
@@ -171,10 +171,8 @@ def _make(source: ImageSet, entry: Entry, folder: Path, file: str, settings: Set
     content = io.BytesIO()
     frame(photo, box, (settings.size, settings.size)).save(content, format="PNG")
     target = folder / file
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.write_bytes(content.getvalue())
-    temporary.replace(target)
+    with replacing(target) as temporary:
+        temporary.write_bytes(content.getvalue())
     return Done(entry.file, file, "", *photo.size, hashlib.sha256(content.getvalue()).hexdigest())
 
 
@@ -199,15 +197,15 @@ def _finish(source: ImageSet, folder: Path, settings: Settings, how: dict[str, A
          "sha256": made.sha256}
         for made, split, entry in zip(every, splits, source.entries, strict=True) if not made.problem
     ]  # fmt: skip
-    _write(folder / "manifest.csv", _table(rows))
-    _write(
+    write_text(folder / "manifest.csv", _table(rows))
+    write_text(
         folder / "bad.csv", _table([{"file": made.source, "problem": made.problem} for made in bad]) or "file,problem\n"
     )
     result = ImageSet(folder)
     names = sorted({entry.split for entry in result.entries})
     counts = {name: len(result.split(name)) for name in names}
     hashes = {name: split_hash(result.split(name)) for name in names}
-    _write(folder / "prepare.json", json.dumps({**how, "counts": counts, "hashes": hashes}, indent=1) + "\n")
+    write_text(folder / "prepare.json", json.dumps({**how, "counts": counts, "hashes": hashes}, indent=1) + "\n")
     return Summary(counts, hashes, bad)
 
 
@@ -219,9 +217,3 @@ def _table(rows: list[dict[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -13,8 +13,9 @@ from torch import Tensor
 import commin
 from commin.channels import channel as make_channel
 from commin.codec.files import load_codec
-from commin.data.imageset import Entry, ImageSet, load_pixels, split_hash
+from commin.data.imageset import ImageSet, split_hash
 from commin.errors import UserError
+from commin.evaluation.chunk import Pictures, first_line
 from commin.evaluation.config import SweepConfig
 from commin.evaluation.fid import load_inception
 from commin.evaluation.records import WHOLE_SET, Record
@@ -33,12 +34,8 @@ from commin.evaluation.systems import (
 )
 from commin.evaluation.tap import Tap
 from commin.home import home
-from commin.images import from_uint8
 from commin.link import Link, Transmission
-from commin.metrics.backbones import pool
-from commin.metrics.lpips import SMALLEST, try_lpips
-from commin.metrics.pixels import psnr, ssim
-from commin.randomness import image_generators, pixel_digest
+from commin.randomness import image_generators
 from commin.receivers.base import Arrival, Receiver
 from commin.units import parse_bcr
 from commin.zoo.cards import cards, find_card, sha256
@@ -87,43 +84,24 @@ class _Arrived:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Pictures of a split, those that could be read, and the reasons of the others with their number.
-
-    Attributes:
-        images: (B, 3, H, W) in [0, 1], on the CPU.
-        digests: of their pixels.
-        seen: what LPIPS's backbone gives of them, where it is to be had.
-    """
-
-    entries: list[Entry]
-    images: Tensor
-    digests: list[str]
-    unreadable: dict[str, int]
-    seen: list[Tensor] | None
-
-
 class Bench:
     """Models, pictures and systems of a sweep, each made when first needed."""
 
     def __init__(self, spec: Spec) -> None:
         self.config, self.device = spec.config, torch.device(spec.device)
         self.source = ImageSet(spec.data)
-        self.entries = self.source.split(self.config.split)
-        self.split_hash = split_hash(self.entries)
         path = codec_path(self.config.model)
         self.weights = {path.name: sha256(path)}
         self.size = self.config.size or load_codec(path).config.image_size
         card = find_card(self.config.model, "codec")
         self.crop = self.config.crop or (card.crop if card and card.crop else "centre")
         self.train = TrainSplit(self.source, self.size, self.crop, home() / "cache")
-        self.lpips = try_lpips()
+        self.pictures = Pictures(self.source, self.config.split, self.size, self.crop)
+        self.split_hash = split_hash(self.pictures.entries)
         self.inception = load_inception(self.device) if self.config.fid else None
         self._links: dict[tuple[str, str], Link] = {}
         self._systems: dict[tuple[object, ...], System | UserError] = {}
         self._files: dict[tuple[str, str], dict[str, str]] = {}
-        self._chunk: tuple[tuple[int, ...], Chunk] | None = None
         self._sent: tuple[Point, tuple[int, ...], _Arrived] | None = None
 
     def link(self, point: Point) -> Link:
@@ -150,7 +128,7 @@ class Bench:
             except UserError as error:
                 self._systems[key] = error
             except (ValueError, OSError, RuntimeError) as error:
-                self._systems[key] = UserError(f"{name}: {_line(error)}")
+                self._systems[key] = UserError(f"{name}: {first_line(error)}")
         found = self._systems[key]
         if isinstance(found, UserError):
             raise found
@@ -173,11 +151,11 @@ class Bench:
             except UserError as error:
                 outcome.skipped[str(error)] = count
             except (ValueError, RuntimeError) as error:
-                outcome.skipped[f"{name}: {_line(error)}"] = count
+                outcome.skipped[f"{name}: {first_line(error)}"] = count
             yield outcome
 
     def _run(self, system: System, task: Task, outcome: Outcome) -> None:
-        chunk = self.chunk(task.pictures)
+        chunk = self.pictures.chunk(task.pictures)
         outcome.skipped.update(chunk.unreadable)
         if not chunk.entries:
             return
@@ -199,7 +177,7 @@ class Bench:
             measured, seconds = arrived.transmission.measured_snr_db, arrived.seconds
         seconds = (seconds + time.perf_counter() - begin) / len(images)
         calls = cast("Receiver | Scheme", system).network_calls
-        columns, outcome.features = self.measure(restored.cpu(), chunk)
+        columns, outcome.features = self.pictures.measure(restored.cpu(), chunk)
         outcome.digests = chunk.digests
         for index, entry in enumerate(chunk.entries):
             outcome.records.append(
@@ -214,42 +192,15 @@ class Bench:
         if self.inception is not None:
             outcome.inception = self.inception(restored)
 
-    def chunk(self, pictures: tuple[int, ...]) -> Chunk:
-        """The pictures of these numbers, in [0, 1]; those that cannot be read are left out and counted."""
-        if self._chunk is None or self._chunk[0] != pictures:
-            entries, pixels, unreadable = [], [], {}
-            for entry in (self.entries[index] for index in pictures):
-                try:
-                    pixels.append(load_pixels(self.source, [entry], self.size, self.crop))
-                    entries.append(entry)
-                except (UserError, OSError, KeyError) as error:
-                    unreadable[_line(error)] = 1
-            images = from_uint8(torch.cat(pixels)) if pixels else torch.empty(0, 3, self.size, self.size)
-            seen = self.lpips.backbone(images) if self.lpips and entries and self.size >= SMALLEST else None
-            self._chunk = (pictures, Chunk(entries, images, [pixel_digest(i) for i in images], unreadable, seen))
-        return self._chunk[1]
-
     def transmission(self, task: Task) -> _Arrived:
         """What arrives, the same for every system of a point and chunk."""
         if self._sent is None or self._sent[:2] != (task.point, task.pictures):
             point, link = task.point, self.link(task.point)
             tap = cast("Tap", link.receiver)
-            images = self.chunk(task.pictures).images
+            images = self.pictures.chunk(task.pictures).images
             sent = link.transmit(images, point.snr_db, point.seed, point.design_snr_db, point.told_snr_db)
             self._sent = (point, task.pictures, _Arrived(sent, tap.arrival, tap.seconds))
         return self._sent[2]
-
-    def measure(self, restored: Tensor, chunk: Chunk) -> tuple[dict[str, list[float]], Tensor | None]:
-        """PSNR and SSIM of each picture, and where its backbone is to be had LPIPS and the features to be kept (B, C).
-
-        On the CPU, like ``restored`` (B, 3, H, W); the backbone looks once at each of the pictures.
-        """
-        columns = {"psnr_db": psnr(restored, chunk.images), "ssim": ssim(restored, chunk.images)}
-        features = None
-        if self.lpips and chunk.seen:
-            seen = self.lpips.backbone(restored)
-            columns["lpips"], features = self.lpips.distance(seen, chunk.seen), pool(seen)
-        return {name: [round(value, 5) for value in values.tolist()] for name, values in columns.items()}, features
 
     def _record(
         self,
@@ -305,7 +256,3 @@ class Bench:
                     with suppress(MissingFileError):
                         found[card.name] = sha256(find(card.name))
         return self._files[system, bcr]
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

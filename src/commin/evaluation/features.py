@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from commin.evaluation.systems.base import Place, TrainSplit, place_of, temporary_name
+from commin.atomic import replacing, write_text
+from commin.evaluation.systems.base import Place, TrainSplit, place_of
 from commin.images import from_uint8
 from commin.metrics.backbones import Backbone
 from commin.metrics.kid import kernel_distance
@@ -48,9 +49,8 @@ def save(folder: Path, features: Tensor, digests: Sequence[str], seed: int) -> P
     """Write one chunk's features (B, C) with its pictures' digests; the same chunk replaces itself."""
     key = hashlib.sha256("".join(digests).encode()).hexdigest()[:12]
     path = folder / f"{seed}-{key}.npz"
-    temporary = temporary_name(path)
-    np.savez(temporary, features=features.cpu().numpy().astype(np.float32), digests=np.array(digests))
-    temporary.replace(path)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, features=features.cpu().numpy().astype(np.float32), digests=np.array(digests))
     return path
 
 
@@ -89,9 +89,8 @@ def reference(train: TrainSplit, backbone: Backbone) -> Tensor:
     path = train.cache / f"features-squeeze-{train.key}-{REFERENCE}.npy"
     if not path.is_file():
         parts = [backbone.pooled(from_uint8(part)) for part in train.pool(REFERENCE).split(64)]
-        temporary = temporary_name(path)
-        np.save(temporary, torch.cat(parts).numpy())
-        temporary.replace(path)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.save(file, torch.cat(parts).numpy())
     return torch.from_numpy(np.load(path))
 
 
@@ -131,9 +130,7 @@ def write_distances(distances: dict[tuple[str, Place | None], float], folder: Pa
         for (system, place), value in distances.items()
     ]
     path = folder / f"{name}.json"
-    temporary = temporary_name(path)
-    temporary.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-    temporary.replace(path)
+    write_text(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_distances(folder: Path, name: str = "kernel") -> dict[tuple[str, Place | None], float]:

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from commin.atomic import replacing
 from commin.errors import UserError
 from commin.evaluation.features import REFERENCE, over_sets
-from commin.evaluation.systems.base import Place, TrainSplit, temporary_name
+from commin.evaluation.systems.base import Place, TrainSplit
 from commin.images import from_uint8, to_uint8
 from commin.metrics.kid import frechet_distance
 from commin.zoo.cards import sha256
@@ -66,9 +67,8 @@ def fids(
     path = train.cache / f"features-inception-{train.key}-{REFERENCE}.npy"
     if not path.is_file():
         parts = [extract(from_uint8(part)) for part in train.pool(REFERENCE).split(64)]
-        temporary = temporary_name(path)
-        np.save(temporary, torch.cat(parts).numpy())
-        temporary.replace(path)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.save(file, torch.cat(parts).numpy())
     real = torch.from_numpy(np.load(path))
     if len(real) < LEAST:
         return {}

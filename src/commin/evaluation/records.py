@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from commin.atomic import write_text
 from commin.errors import UserError
 
 FORMAT = 1
@@ -69,10 +70,8 @@ class Record(BaseModel):
 
 
 def write_json(records: Iterable[Record], path: Path) -> None:
-    """All records as one JSON list, under a temporary name first, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps([record.as_json() for record in records], indent=1, ensure_ascii=False) + "\n")
-    temporary.replace(path)
+    """All records as one JSON list, whole or not at all."""
+    write_text(path, json.dumps([record.as_json() for record in records], indent=1, ensure_ascii=False) + "\n")
 
 
 def append_lines(records: Iterable[Record], path: Path) -> None:

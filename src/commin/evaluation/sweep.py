@@ -13,10 +13,12 @@ from typing import Any
 from torch import Tensor
 
 import commin
+from commin.atomic import write_text
 from commin.data.imageset import Entry
 from commin.errors import UserError
 from commin.evaluation import fid
-from commin.evaluation.bench import Bench, Chunk, Outcome, Spec, Task
+from commin.evaluation.bench import Bench, Outcome, Spec, Task
+from commin.evaluation.chunk import Chunk
 from commin.evaluation.config import SweepConfig
 from commin.evaluation.features import ORIGINALS, folder_of, kernel_distances, merge, read, save, write_distances
 from commin.evaluation.records import FORMAT, WHOLE_SET, append_lines, drop_torn_line, read_lines
@@ -56,7 +58,7 @@ def run_sweep(
     if path.exists():
         drop_torn_line(path)
     done = _done(path)
-    tasks = plan(spec.config, bench.entries, done, batch)
+    tasks = plan(spec.config, bench.pictures.entries, done, batch)
     total, finished = sum(max(1, len(t.pictures)) * len(t.systems) for t in tasks), 0
     skipped: Counter[str] = Counter()
     if workers != 1:
@@ -141,12 +143,12 @@ def _originals(bench: Bench, folder: Path, batch: int, extract: Callable[[Chunk]
     """Features of the pictures themselves, once: the real-to-real distance beside every other."""
     place = folder_of(folder, ORIGINALS, None)
     config = bench.config
-    count = max((config.pictures(name, len(bench.entries)) for name in config.systems), default=0)
+    count = max((config.pictures(name, len(bench.pictures.entries)) for name in config.systems), default=0)
     kept = read(place)
     if kept is not None and len(kept) >= count:
         return
     for begin in range(0, count, batch):
-        chunk = bench.chunk(tuple(range(begin, min(begin + batch, count))))
+        chunk = bench.pictures.chunk(tuple(range(begin, min(begin + batch, count))))
         features = extract(chunk) if chunk.entries else None
         if features is not None:
             save(place, features, chunk.digests, 0)
@@ -184,8 +186,6 @@ def _claim(folder: Path, config: SweepConfig, bench: Bench) -> None:
         files = kept | files
     content = {"about": about | {"files": files}, "config": config.model_dump(mode="json")}
     try:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        temporary.replace(path)
+        write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None

@@ -9,6 +9,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from commin.atomic import write_text
 from commin.evaluation.bootstrap import Interval, interval, paired
 from commin.evaluation.records import WHOLE_SET
 from commin.evaluation.results import Results, Samples, pair
@@ -98,7 +99,7 @@ def _difference(results: Results, system: str, other: str, place: Place, column:
 
 
 def write_csv(rows: list[Row], path: Path) -> None:
-    """The table with every figure, under a temporary name first, then renamed."""
+    """The table with every figure, whole or not at all."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for index, row in enumerate(rows):
@@ -113,9 +114,7 @@ def write_csv(rows: list[Row], path: Path) -> None:
         if index == 0:
             writer.writerow(cells)
         writer.writerow(cells.values())
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(buffer.getvalue())
-    temporary.replace(path)
+    write_text(path, buffer.getvalue())
 
 
 def _digits(value: float) -> str:

@@ -1,12 +1,12 @@
 """Where a long restoration stands, on disk, so that it goes on after a stop as if there had been none."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from commin.atomic import replacing
 from commin.receivers.commin_rows import Rows
 
 EVERY = 25
@@ -34,13 +34,12 @@ class Resume:
         return state["step"], state["x"].to(x.device)
 
     def save(self, step: int, x: Tensor) -> None:
-        """Keep x after ``step`` steps, every `EVERY` of them; temporary name first, then renamed."""
+        """Keep x after ``step`` steps, every `EVERY` of them."""
         if step % EVERY:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        torch.save({"step": step, "x": x.cpu(), "generators": [g.get_state() for g in self.rows.generators]}, temporary)
-        temporary.replace(self.path)
+        states = [generator.get_state() for generator in self.rows.generators]
+        with replacing(self.path) as temporary:
+            torch.save({"step": step, "x": x.cpu(), "generators": states}, temporary)
 
     def forget(self) -> None:
         """Remove the file of rows that are finished."""

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
+from commin.atomic import write_text
 from commin.errors import UserError
 
 M = TypeVar("M", bound=BaseModel)
@@ -76,7 +77,5 @@ def read_settings(model: type[M], path: Path) -> M:
 
 
 def write_settings(settings: BaseModel, path: Path) -> None:
-    """Write settings as JSON that `read_settings` reads; temporary name first, then renamed."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(settings.model_dump(mode="json"), separators=(",", ":")) + "\n")
-    temporary.replace(path)
+    """Write settings as JSON that `read_settings` reads, whole or not at all."""
+    write_text(path, json.dumps(settings.model_dump(mode="json"), separators=(",", ":")) + "\n")

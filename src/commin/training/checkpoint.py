@@ -8,24 +8,23 @@ from typing import Any
 
 import torch
 
+from commin.atomic import replacing
 from commin.errors import UserError
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
-    """Write a state under a temporary name, flush it to disk and rename it."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    """Write a state, whole and on the disk or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     """Write ``step-N.pt``, and drop all but the last ``keep`` and what a kill in the middle of writing has left."""
     path = folder / f"step-{step:09d}.pt"
     write(path, state)
-    for old in [*listed(folder)[:-keep], *folder.glob("step-*.tmp")]:
+    for old in [*listed(folder)[:-keep], *folder.glob(".*.pt.*.tmp")]:
         old.unlink()
     return path
 
@@ -33,9 +32,8 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
 def rewind(folder: Path, path: Path, step: int) -> None:
     """Make ``path``, of step ``step``, the newest checkpoint of the folder: later ones belong to an abandoned end."""
     start = folder / f"step-{step:09d}.pt"
-    temporary = start.with_suffix(".tmp")
-    shutil.copyfile(path, temporary)
-    temporary.replace(start)
+    with replacing(start) as temporary:
+        shutil.copyfile(path, temporary)
     for later in [each for each in listed(folder) if each.name > start.name]:
         later.unlink()
 

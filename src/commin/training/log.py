@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from commin.atomic import write_text
+
 NAME = "log.jsonl"
 
 
@@ -30,6 +32,4 @@ def rewind(folder: Path, step: int) -> None:
     if not path.exists():
         return
     lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(f"{line}\n" for line in lines))
-    temporary.replace(path)
+    write_text(path, "".join(f"{line}\n" for line in lines))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from commin.atomic import write_text
 from commin.codec.files import DECODER_KIND as decoder_kind
 from commin.codec.files import KIND as codec_kind
 from commin.diffusion.flow import KINDS as flow_kinds
@@ -58,10 +59,7 @@ def add(path: Path, model: str, kind: str | None, crop: str | None, licence: str
     try:
         _copy(path, target)
         written = home() / "cards" / f"{name}.yaml"
-        written.parent.mkdir(parents=True, exist_ok=True)
-        temporary = written.with_suffix(".tmp")
-        temporary.write_text(yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-        temporary.replace(written)
+        write_text(written, yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     except OSError as error:
         raise UserError(f"{home()}: {name} cannot be written there ({error.strerror})") from None
     return card

@@ -5,6 +5,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from commin.atomic import replacing
 from commin.errors import UserError
 from commin.home import home
 from commin.zoo.cards import Card, Place, card, sha256
@@ -76,20 +77,16 @@ def pull(name: str, progress: Callable[[int, int], None] | None = None) -> Path:
         if place is None or place.url is None:
             raise
     target = home() / "weights" / place.file
-    temporary = target.with_name(f".{place.file}.{os.getpid()}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(place.url, timeout=30) as response, temporary.open("wb") as file:
-            total, done = int(response.headers.get("Content-Length") or 0), 0
-            while block := response.read(1 << 20):
-                file.write(block)
-                done += len(block)
-                if progress:
-                    progress(done, total)
-        check(temporary, place)
-        temporary.replace(target)
+        with replacing(target) as temporary:
+            with urllib.request.urlopen(place.url, timeout=30) as response, temporary.open("wb") as file:
+                total, done = int(response.headers.get("Content-Length") or 0), 0
+                while block := response.read(1 << 20):
+                    file.write(block)
+                    done += len(block)
+                    if progress:
+                        progress(done, total)
+            check(temporary, place)
     except OSError as error:
         raise UserError(f"{name}: cannot be fetched from {place.url} to {target.parent} ({error})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return target

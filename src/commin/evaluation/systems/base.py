@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from commin.atomic import replacing
 from commin.channels.base import Channel, Received
 from commin.channels.equalizer import Equalizer
 from commin.data.imageset import Entry, ImageSet, load_pixels, split_hash
@@ -240,15 +240,8 @@ def awgn_alone(name: str, fit: Fit) -> None:
 
 
 def kept_tensors(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors at ``path``; made and written there the first time, under a temporary name."""
+    """The tensors at ``path``; made and written there the first time."""
     if not path.is_file():
-        temporary = temporary_name(path)
-        save_file(make(), temporary)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            save_file(make(), temporary)
     return load_file(path)
-
-
-def temporary_name(path: Path) -> Path:
-    """A name beside ``path`` to write under before renaming; makes the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")

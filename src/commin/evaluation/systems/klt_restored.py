@@ -8,7 +8,7 @@ from torch import Tensor
 
 from commin.diffusion.prior import Prior
 from commin.errors import UserError
-from commin.evaluation.systems.base import Fit, Sent, Way, temporary_name
+from commin.evaluation.systems.base import Fit, Sent, Way
 from commin.evaluation.systems.klt import KltSettings, SeparationKlt
 from commin.images import from_uint8
 from commin.precision import fast_dtype
@@ -74,9 +74,7 @@ class SeparationKltRestored:
         path = fit.stored("klt-restored", ".json", *key)
         if not path.is_file():
             images = from_uint8(fit.train.tuning(chosen.restored))
-            temporary = temporary_name(path)
-            write_settings(self._fitted(images, chosen, fit.point.bcr, fit.point.design_snr_db), temporary)
-            temporary.replace(path)
+            write_settings(self._fitted(images, chosen, fit.point.bcr, fit.point.design_snr_db), path)
         self.settings = read_settings(FastSettings, path)
 
     def send(self, images: Tensor, way: Way) -> Sent:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from commin.evaluation.systems.base import Fit, Settings, temporary_name
+from commin.atomic import replacing
+from commin.evaluation.systems.base import Fit, Settings
 from commin.images import from_uint8, to_uint8
 from commin.receivers.base import Arrival
 
@@ -73,6 +74,5 @@ def _send_pool(fit: Fit, pool: Tensor, path: Path) -> None:
         to_uint8(fit.link.transmit(from_uint8(part), point.snr_db, 0, point.design_snr_db, point.told_snr_db).estimate)
         for part in pool.split(64)
     ]
-    temporary = temporary_name(path)
-    np.save(temporary, torch.cat(parts).cpu().numpy())
-    temporary.replace(path)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, torch.cat(parts).cpu().numpy())

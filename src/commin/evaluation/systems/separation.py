@@ -3,16 +3,16 @@
 import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import PIL
 import torch
 from torch import Tensor
 
+from commin.atomic import write_text
 from commin.evaluation.separation import modem
 from commin.evaluation.separation.bler import block_error_rate
 from commin.evaluation.separation.files import File, Header, Option, best, formats, ladder, options
-from commin.evaluation.systems.base import Fit, Sent, Settings, Way, awgn_alone, temporary_name
+from commin.evaluation.systems.base import Fit, Sent, Settings, Way, awgn_alone
 from commin.images import from_uint8
 from commin.randomness import complex_normal
 from commin.units import capacity_bits, db_to_linear, measured_snr_db, normalize_power
@@ -153,7 +153,7 @@ def known_headers(fit: Fit, pool: int) -> dict[Option, Header]:
         contents = {option: [file.content for files in ladders for file in files if file.option == option]
                     for option in options()}  # fmt: skip
         found = [Header.of(contents[option]) for option in options()]
-        _keep([[header.places, header.values.hex()] for header in found], path)
+        write_text(path, json.dumps([[header.places, header.values.hex()] for header in found]))
     rows = json.loads(path.read_text())
     return {o: Header(tuple(places), bytes.fromhex(v)) for o, (places, v) in zip(options(), rows, strict=True)}
 
@@ -171,11 +171,5 @@ def tuning_costs(
             found = [(file.mse, best([file], 1 << 30, headers)) for file in ladder(image)]
             grey = float((image - GREY).square().mean())
             rows.append([grey, [[mse, len(one[1])] for mse, one in found if one]])
-        _keep(rows, path)
+        write_text(path, json.dumps(rows))
     return [(grey, [(mse, size) for mse, size in found]) for grey, found in json.loads(path.read_text())]
-
-
-def _keep(content: object, path: Path) -> None:
-    temporary = temporary_name(path)
-    temporary.write_text(json.dumps(content))
-    temporary.replace(path)
