@@ -59,7 +59,7 @@ def main() -> None:
             row.append(Cell(restored[0], f"{snr_db:g} dB", (*lines, note.split(",")[0])))
         rows.append(row)
     symbols = bench.symbols(Point(options.bcr, "awgn", 0.0, 0.0, None, 0))
-    save_picture(panel(rows, f"ρ = {options.bcr}, k = {symbols}, awgn, {bench.size}×{bench.size}", 192), options.out)
+    save_picture(panel(rows, f"ρ = {options.bcr}, k = {symbols}, awgn, {bench.size} pixels a side"), options.out)
     print(options.out)
 
 
