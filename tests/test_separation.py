@@ -239,7 +239,20 @@ def test_coefficients_over_a_code_of_that_length(faces: Path, images: Tensor, tm
     assert send(rich, images, point(-5.0, 5.0))[1].all()
     alone = rich.send(images[2:3], Way(Awgn(), point(5.0), image_generators(images[2:3], 0, "channel")))
     assert torch.allclose(alone.images, seen[2:3], atol=1e-5)
-    assert len(list(tmp_path.glob("klt-*.safetensors"))) == 1
+    assert len(list(tmp_path.glob(f"klt-{'?' * 24}.safetensors"))) == 1
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("klt-coder-*.safetensors")}
+    assert len(kept) == 2
+    again = SeparationKlt(fits[1])
+    assert (again.error, again.bits) == (rich.error, rich.bits)
+    assert torch.equal(again.decoded(images), rich.decoded(images))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("klt-coder-*.safetensors")} == kept
+
+
+def test_a_design_at_which_nothing_arrives_is_one_line_and_stays_one(faces: Path, tmp_path: Path) -> None:
+    fit = make_fit(faces, tmp_path, point(-40.0), 64, components=24, tuning=6)
+    for _ in range(2):
+        with pytest.raises(UserError, match="carry nothing"):
+            SeparationKlt(fit)
 
 
 def test_a_restored_picture_is_the_schemes_with_the_priors_detail(

@@ -4,7 +4,7 @@ A uniform step over components of unlike variance is reverse water-filling: comp
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -134,6 +134,23 @@ class Coder:
         chosen = cls(found, (0.0,) * len(found)).choose(few, budget)[0]
         counts = torch.bincount(chosen[chosen >= 0], minlength=len(found)).double() + 0.5
         return cls(found, tuple((counts.sum() / counts).log2().tolist()))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it by name, to be kept in a file."""
+        held = {
+            "prices": torch.tensor(self.prices, dtype=torch.float64),
+            "steps": torch.tensor([each.step for each in self.quantisers], dtype=torch.float64),
+        }
+        for index, each in enumerate(self.quantisers):
+            held |= {f"bits{index}": each.bits.contiguous(), f"values{index}": each.values.contiguous()}
+        return held
+
+    @classmethod
+    def of_tensors(cls, held: Mapping[str, Tensor]) -> "Coder":
+        """What `tensors` gave."""
+        steps = held["steps"].tolist()
+        found = tuple(Quantiser(step, held[f"bits{i}"], held[f"values{i}"]) for i, step in enumerate(steps))
+        return cls(found, tuple(held["prices"].tolist()))
 
     def choose(self, coefficients: Tensor, budget: int) -> tuple[Tensor, Tensor, Tensor]:
         """For coefficients (B, d): which quantiser, −1 if none fits, (B,); its bits (B,); ĉ (B, d), 0 where none."""

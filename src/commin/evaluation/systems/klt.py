@@ -49,16 +49,35 @@ class SeparationKlt:
         awgn_alone(self.name, fit)
         self.symbols = fit.symbols
         path = fit.stored("klt", ".safetensors", settings.components)
-        self.mean, self.rows, _ = _fitted(fit.train, path, settings.components, settings.pool)
+        self.mean, self.rows = _basis(fit.train, path, settings.components)
         images = from_uint8(fit.train.tuning(settings.tuning))
         tuning = self.analyse(images)
-        found = _tuned(fit.train, path, settings, fit.symbols, fit.point.design_snr_db)
-        if found is None:
-            raise UserError(f"{self.name}: {fit.symbols} symbols at {fit.point.design_snr_db:g} dB carry nothing")
-        self.error, self.bits, self.coder = found
+        snr_db = fit.point.design_snr_db
+        kept = fit.stored("klt-coder", ".safetensors", settings, fit.symbols, snr_db, ERRORS, SPREADS)
+        found = kept_tensors(kept, lambda: self._tuned(_quantisers(fit.train, path, settings), tuning, snr_db))
+        if not found:
+            raise UserError(f"{self.name}: {fit.symbols} symbols at {snr_db:g} dB carry nothing")
+        self.error, self.bits = float(found["error"]), int(found["budget"])
+        self.coder = Coder.of_tensors(found)
         arrived = self.coder.choose(tuning, self.bits)[2]
         self.response = (tuning * arrived).sum(0) / tuning.square().sum(0).clamp_min(1e-20)
         self.mse = float((self.synthesise(arrived).view_as(images) - images).square().mean())
+
+    def _tuned(self, quantisers: Quantisers, tuning: Tensor, snr_db: float) -> dict[str, Tensor]:
+        """ε, the bits and their coder of least mean error on the valid split at a design SNR; empty if none arrive."""
+        energy, least, best = tuning.square().sum(1).mean(), torch.inf, {}
+        for error in ERRORS:
+            budget = int(normal_bits(self.symbols, snr_db, error))
+            if budget < 2:
+                continue
+            for spread in SPREADS:
+                coder = Coder.fit(quantisers, budget, spread)
+                distance = (tuning - coder.choose(tuning, budget)[2]).square().sum(1).mean()
+                expected = float((1 - error) * distance + error * energy)
+                if expected < least:
+                    least, chosen = expected, {"error": torch.tensor(error).double(), "budget": torch.tensor(budget)}
+                    best = chosen | coder.tensors()
+        return best
 
     def analyse(self, images: Tensor) -> Tensor:
         """c: pictures (B, 3, H, W) in [0, 1] to (B, components)."""
@@ -86,34 +105,18 @@ class SeparationKlt:
 
 
 @lru_cache(maxsize=1)
-def _fitted(train: TrainSplit, path: Path, count: int, pool: int) -> tuple[Tensor, Tensor, Quantisers]:
-    """Mean (n,), the leading eigenvectors as rows, kept at ``path``, and the quantisers: the same at every point."""
+def _basis(train: TrainSplit, path: Path, count: int) -> tuple[Tensor, Tensor]:
+    """Mean (n,) and the leading eigenvectors as rows, kept at ``path``: the same at every point."""
 
     def make() -> dict[str, Tensor]:
         mean, _, vectors = leading_components(train.pixels(), count)
         return {"mean": mean, "vectors": vectors.T.contiguous()}
 
     found = kept_tensors(path, make)
-    mean, rows = found["mean"], found["vectors"]
-    return mean, rows, Quantisers(project(from_uint8(train.pool(pool)), mean, rows))
+    return found["mean"], found["vectors"]
 
 
-@lru_cache(maxsize=32)
-def _tuned(
-    train: TrainSplit, path: Path, settings: KltSettings, symbols: int, snr_db: float
-) -> tuple[float, int, Coder] | None:
-    """ε, the bits and their coder of least mean error on the valid split at this design SNR; None if none arrive."""
-    mean, rows, quantisers = _fitted(train, path, settings.components, settings.pool)
-    tuning = project(from_uint8(train.tuning(settings.tuning)), mean, rows)
-    energy, least, best = tuning.square().sum(1).mean(), torch.inf, None
-    for error in ERRORS:
-        budget = int(normal_bits(symbols, snr_db, error))
-        if budget < 2:
-            continue
-        for spread in SPREADS:
-            coder = Coder.fit(quantisers, budget, spread)
-            distance = (tuning - coder.choose(tuning, budget)[2]).square().sum(1).mean()
-            expected = float((1 - error) * distance + error * energy)
-            if expected < least:
-                least, best = expected, (error, budget, coder)
-    return best
+@lru_cache(maxsize=1)
+def _quantisers(train: TrainSplit, path: Path, settings: KltSettings) -> Quantisers:
+    """Those of the first train pictures' coefficients."""
+    return Quantisers(project(from_uint8(train.pool(settings.pool)), *_basis(train, path, settings.components)))
