@@ -1,8 +1,8 @@
-"""CommIN taken apart: the INN's misfit, quality over network calls, ablations, the literal algorithm, speed.
+"""CommIN taken apart: the INN's misfit, quality over network calls, ablations, the literal algorithm, speed; the flow.
 
-usage: python benchmarks/receivers.py --data FOLDER|ZIP [--only inn,calls,ablations,tried,speed,literal] [--pictures 96]
-       [--out results/receivers.json]
-Pictures are the first of the test split; PSNR and LPIPS-Squeeze are means over them, all on the same received symbols.
+usage: python benchmarks/receivers.py --data FOLDER|ZIP [--only inn,calls,ablations,tried,speed,literal,flow]
+       [--split test] [--pictures 96] [--out results/receivers.json]
+Pictures are the first of the split; settings are chosen on ``valid``. PSNR and LPIPS-Squeeze are means over them, all on the same received symbols.
 The nine-point comparison on the whole split is ``commin evaluate recipes/sweeps/faces64.yaml``.
 """
 
@@ -29,6 +29,7 @@ from commin.receivers.base import Receiver
 from commin.receivers.commin_fast import CommINFast
 from commin.receivers.commin_settings import FastSettings
 from commin.receivers.commin_table import read_settings
+from commin.receivers.pmrf import Pmrf
 from commin.training.inn import InnRecipe, InnTraining
 from commin.training.recipe import parse, read_yaml
 from commin.units import parse_bcr
@@ -141,6 +142,16 @@ def literal_rows(images: Tensor) -> Iterator[Row]:
             yield {"system": name, "calls": receiver.network_calls, **score(receiver, images[:20], snr)}
 
 
+def flow_rows(images: Tensor) -> Iterator[Row]:
+    """Quality of pmrf over its steps, Euler (order 1) and Heun (2)."""
+    receiver = commin.load(bcr=BCR, receiver="pmrf").receiver
+    assert isinstance(receiver, Pmrf)
+    for steps, order in ((4, 1), (8, 1), (16, 1), (2, 2), (5, 2), (8, 2)):
+        changed = Pmrf(receiver.flow, None, receiver.settings.model_copy(update={"steps": steps, "order": order}))
+        for snr in SNRS_DB:
+            yield {"steps": steps, "order": order, **score(changed, images, snr)}
+
+
 def speed_rows(images: Tensor) -> Iterator[Row]:
     """Wall time a picture, one at a time and 64 at a time, the median of five; the U-Net alone against a product."""
     receiver = fast()
@@ -180,7 +191,7 @@ def median_seconds(run: Any, repeats: int = 5) -> float:
 
 PARTS = {
     "inn": inn_rows, "calls": calls_rows, "ablations": ablation_rows, "tried": tried_rows,
-    "speed": speed_rows, "literal": literal_rows
+    "speed": speed_rows, "literal": literal_rows, "flow": flow_rows,
 }  # fmt: skip
 
 
@@ -188,16 +199,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--only", default="inn,calls,ablations,speed")
+    parser.add_argument("--split", default="test")
     parser.add_argument("--pictures", type=int, default=96)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     source = ImageSet(data_path(options.data))
-    entries = source.split("test", options.pictures)
+    entries = source.split(options.split, options.pictures)
     images = from_uint8(load_pixels(source, entries, 64, "celeba", home() / "cache"))
     kept: dict[str, Any] = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
     files = {p for b in ("1/192", "1/48", "1/12") for p in receiver_files("commin-fast", "faces64", parse_bcr(b))}
     about = {
-        "data": source.path.name, "split": "test", "pictures": len(images), "seed": 0, "commin": commin.__version__,
+        "data": source.path.name, "split": options.split, "pictures": len(images), "seed": 0, "commin": commin.__version__,
         "torch": torch.__version__, "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "weights": {path.name: sha256(path) for path in sorted({codec_path("faces64"), *files})},
     }  # fmt: skip
