@@ -2,8 +2,8 @@
 
 usage: python benchmarks/receivers.py --data FOLDER|ZIP [--only inn,calls,ablations,tried,speed,literal,flow]
        [--split test] [--pictures 96] [--out results/receivers.json]
-Pictures are the first of the split; settings are chosen on ``valid``. PSNR and LPIPS-Squeeze are means over them, all on
-the same received symbols.
+Pictures are the first of the split; settings are chosen on ``valid``. PSNR and LPIPS-Squeeze are means over them, all
+on the same received symbols.
 The nine-point comparison on the whole split is ``commin evaluate recipes/sweeps/faces64.yaml``.
 """
 
@@ -211,7 +211,8 @@ def main() -> None:
     files = {p for b in ("1/192", "1/48", "1/12") for p in receiver_files("commin-fast", "faces64", parse_bcr(b))}
     about = {
         "data": source.path.name, "split": options.split, "pictures": len(images), "seed": 0,
-        "commin": commin.__version__, "torch": torch.__version__, "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "commin": commin.__version__, "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "weights": {path.name: sha256(path) for path in sorted({codec_path("faces64"), *files})},
     }  # fmt: skip
     for name in options.only.split(","):
