@@ -193,3 +193,20 @@ def test_the_picture_grid(codec_file: Path, tmp_path: Path) -> None:
     assert grid.width > 3 * 192
     with pytest.raises(UserError, match="no receivers"):
         picture_grid(photo, SweepConfig.model_validate(content | {"systems": ["pca"]}), "1/48")
+
+
+def test_a_mismatch_has_a_figure_with_a_panel_for_each_snr_told(tmp_path: Path) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    told = [{"design_snr_db": snr, "told_snr_db": snr} for snr in (-5.0, 5.0)]
+    for update in [*told, {"design_snr_db": 5.0, "told_snr_db": -5.0}]:
+        append_lines([record.model_copy(update=update) for record in made_up()], tmp_path / "records-0.jsonl")
+    assert [path.name for path in draw(tmp_path, tmp_path)] == [
+        f"mismatch-awgn-{bcr}.{kind}"
+        for bcr in sorted({r.bcr.replace("/", "-") for r in made_up()})
+        for kind in ("png", "pdf")
+    ]
+    shown = figures.mismatch_over_snr(summarise(read_results(tmp_path)), "awgn", made_up()[0].bcr)
+    pyplot.close(shown)
+    assert [axis.get_title() for axis in shown.axes[:2]] == ["both ends told -5 dB", "both ends told 5 dB"]
+    curves = {bars.get_label(): len(bars.lines[0].get_xdata()) for bars in shown.axes[0].containers}
+    assert curves == dict.fromkeys(SYSTEMS, 3)

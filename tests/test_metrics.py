@@ -10,7 +10,7 @@ from torch import nn
 
 from commin.errors import UserError
 from commin.metrics.backbones import BACKBONES, Backbone, pool
-from commin.metrics.kid import frechet_distance, kernel_distance
+from commin.metrics.kid import frechet_distance, kernel_distance, own_kernel
 from commin.metrics.lpips import Lpips, load_lpips, try_lpips
 from commin.metrics.pixels import ms_ssim, mse, psnr, ssim
 from tests.conftest import smooth_images
@@ -104,6 +104,7 @@ def test_kernel_distance_is_unbiased_and_sees_a_shift() -> None:
     null = torch.tensor([kernel_distance(sets[i], sets[i + 1]) for i in range(0, 40, 2)])
     assert abs(null.mean()) < 3 * null.std() / len(null) ** 0.5 + 1e-6
     assert kernel_distance(sets[0], sets[1] + 1) > 10 * null.std()
+    assert kernel_distance(sets[0], sets[1], own_kernel(sets[1])) == null[0]
     with pytest.raises(ValueError, match="two"):
         kernel_distance(sets[0][:1], sets[1])
 

@@ -27,7 +27,8 @@ def read_table(results: Path) -> tuple[Results, list[Row]]:
 def draw(results: Path, folder: Path) -> list[Path]:
     """Every figure that the records allow, PNG and PDF: one of quality and one of perception for each channel.
 
-    Another of quality for each SNR that the encoder was told where it was not the true one.
+    Another of quality for each SNR that the encoder was told where it was not the true one, and one of mismatch for
+    each channel and ρ where both ends were told an SNR.
     """
     found, rows = read_table(results)
     paths = []
@@ -40,6 +41,9 @@ def draw(results: Path, folder: Path) -> list[Path]:
     for channel, design in sorted(off):
         name = f"quality-{channel.replace(':', '-')}-made-for{design:+g}dB"
         paths += figures.save(figures.quality_over_snr(rows, channel, design), folder, name)
+    for channel, bcr in sorted({(row.place.channel, row.place.bcr) for row in rows if row.place.both_told}):
+        name = f"mismatch-{channel.replace(':', '-')}-{bcr.replace('/', '-')}"
+        paths += figures.save(figures.mismatch_over_snr(rows, channel, bcr), folder, name)
     if any(row.pictures for row in rows if row.place.matched):
         paths += figures.save(figures.quality_over_time(rows, seconds(found)), folder, "time")
     return paths

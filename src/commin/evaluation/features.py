@@ -19,7 +19,7 @@ from commin.atomic import replacing, write_text
 from commin.evaluation.systems.base import Place, TrainSplit, place_of
 from commin.images import from_uint8
 from commin.metrics.backbones import Backbone
-from commin.metrics.kid import kernel_distance
+from commin.metrics.kid import kernel_distance, own_kernel
 from commin.metrics.lpips import load_backbone
 from commin.zoo.fetch import MissingFileError
 
@@ -105,7 +105,8 @@ def kernel_distances(folder: Path, train: TrainSplit, places: Sequence[Place]) -
     if backbone is None or not fitted or not (folder / "features").is_dir():
         return {}
     real = reference(train, backbone)
-    return over_sets(folder, places, lambda features: kernel_distance(features, real), 2)
+    own = own_kernel(real)
+    return over_sets(folder, places, lambda features: kernel_distance(features, real, own), 2)
 
 
 def over_sets(

@@ -83,27 +83,41 @@ def quality_over_snr(rows: Sequence[Row], channel: str, design_snr_db: float | N
 
     With ``design_snr_db`` of transmissions all made for that SNR; where it is not the true one a cliff shows.
     """
-    plot, looks = matplotlib(), style(rows)
-    rows = [row for row in rows if row.place.channel == channel and row.place.made_for(design_snr_db)]
+    chosen = [row for row in rows if row.place.channel == channel and row.place.made_for(design_snr_db)]
     made = "" if design_snr_db is None else f", made for {design_snr_db:g} dB"
-    bcrs = _bcrs(rows)
-    shown = measures(rows)
-    systems = sorted({row.system for row in rows})
-    width = PAGE if len(bcrs) > 1 else COLUMN
-    figure, axes = plot.subplots(len(shown), len(bcrs), figsize=(width, 2.0 * len(shown) + 0.7), sharex=True,
+    columns = [
+        (f"ρ = {bcr}, k = {k}", [row for row in chosen if row.place.bcr == bcr]) for bcr, k in _bcrs(chosen).items()
+    ]
+    return _panels(columns, f"SNR (dB), {channel}{made}", style(rows))
+
+
+def mismatch_over_snr(rows: Sequence[Row], channel: str, bcr: str) -> "Figure":
+    """PSNR and LPIPS over the true SNR at one ρ, a panel for each SNR that both ends are told whatever the true one."""
+    chosen = [row for row in rows if row.place.channel == channel and row.place.bcr == bcr and row.place.both_told]
+    told = sorted({row.place.design_snr_db for row in chosen})
+    columns = [(f"both ends told {snr:g} dB", [r for r in chosen if r.place.design_snr_db == snr]) for snr in told]
+    return _panels(columns, f"true SNR (dB), {channel}, ρ = {bcr}", style(rows))
+
+
+def _panels(columns: Sequence[tuple[str, Sequence[Row]]], below: str, looks: dict[str, dict[str, str]]) -> "Figure":
+    """A row of panels for each measure, a column for each title and its rows, curves over SNR."""
+    plot = matplotlib()
+    rows = [row for _, part in columns for row in part]
+    shown, systems = measures(rows), sorted({row.system for row in rows})
+    width = PAGE if len(columns) > 1 else COLUMN
+    figure, axes = plot.subplots(len(shown), len(columns), figsize=(width, 2.0 * len(shown) + 0.7), sharex=True,
                                  sharey="row", squeeze=False)  # fmt: skip
-    for column, (bcr, k) in enumerate(bcrs.items()):
+    for column, (title, part) in enumerate(columns):
         for line, (label, value) in enumerate(shown):
             axis = axes[line][column]
             for system in systems:
-                points = [row for row in rows if row.system == system and row.place.bcr == bcr]
-                _curve(axis, points, value, looks[system], system)
+                _curve(axis, [row for row in part if row.system == system], value, looks[system], system)
             if column == 0:
                 axis.set_ylabel(label)
             if line == 0:
-                axis.set_title(f"ρ = {bcr}, k = {k}")
+                axis.set_title(title)
             if line == len(shown) - 1:
-                axis.set_xlabel(f"SNR (dB), {channel}{made}")
+                axis.set_xlabel(below)
                 snrs = sorted({row.place.snr_db for row in rows})
                 if len(snrs) < 8:
                     axis.set_xticks(snrs)

@@ -7,27 +7,30 @@ import torch
 from torch import Tensor
 
 
-def kernel_distance(a: Tensor, b: Tensor) -> float:
+def kernel_distance(a: Tensor, b: Tensor, own_b: float | None = None) -> float:
     r"""Unbiased squared MMD with k(x, y) = (x·y/C + 1)³ of features (N, C) and (M, C); about 0 for equal sets.
 
     Σ_{i≠j} k(a_i, a_j)/(N(N−1)) + Σ_{i≠j} k(b_i, b_j)/(M(M−1)) − 2·Σ k(a_i, b_j)/(NM).
-    Source: Bińkowski et al., arXiv:1801.01401.
+    ``own_b`` is the second term, `own_kernel` of b, where b is compared with many sets. Source: Bińkowski et al.,
+    arXiv:1801.01401.
 
     Raises:
         ValueError: a set has fewer than two members.
     """
     if min(len(a), len(b)) < 2:
         raise ValueError("kernel distance: each set needs two pictures or more")
-    a, b = a.double(), b.double()
+    second = own_kernel(b) if own_b is None else own_b
+    return own_kernel(a) + second - 2 * float(_kernel(a, b).mean())
 
-    def kernel(x: Tensor, y: Tensor) -> Tensor:
-        return (x @ y.T / x.shape[1] + 1) ** 3
 
-    def within(x: Tensor) -> Tensor:
-        gram = kernel(x, x)
-        return (gram.sum() - gram.trace()) / (len(x) * (len(x) - 1))
+def own_kernel(x: Tensor) -> float:
+    """Σ_{i≠j} k(x_i, x_j)/(N(N−1)) of features (N, C), N ≥ 2."""
+    gram = _kernel(x, x)
+    return float((gram.sum() - gram.trace()) / (len(x) * (len(x) - 1)))
 
-    return float(within(a) + within(b) - 2 * kernel(a, b).mean())
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    return (x.double() @ y.double().T / x.shape[1] + 1) ** 3
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

@@ -48,6 +48,11 @@ class Place:
         """Whether encoder and receiver knew the true SNR."""
         return self.made_for(None)
 
+    @property
+    def both_told(self) -> bool:
+        """Whether encoder and receiver were told the same SNR, whatever the true one."""
+        return self.design_snr_db == self.told_snr_db
+
     def made_for(self, design_snr_db: float | None) -> bool:
         """Whether the encoder was told this SNR, the true one for None, and the receiver the true one."""
         wanted = self.snr_db if design_snr_db is None else design_snr_db
