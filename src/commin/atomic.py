@@ -1,6 +1,6 @@
 """Files that are there whole or not at all: written under a temporary name in the same folder, then renamed."""
 
-import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write under, a hidden one of this process's own; makes the folder.
+    """A hidden name beside ``path`` to write under that nobody else has, on any machine; makes the folder.
 
     When the block ends it is renamed to ``path``, replacing what is there; after an error it is removed.
 
@@ -16,7 +16,7 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: the folder cannot be made, or the file not be renamed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         temporary.replace(path)
