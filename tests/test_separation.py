@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,18 @@ def test_a_gaussian_source_comes_near_its_rate_distortion_function() -> None:
         bound = float((deviations**2).clamp_max(level).sum())
         assert bound < min(errors) < 8 * bound  # the same bits for every draw: few components pay most for that
         assert min(errors) < 0.2 * float((deviations**2).sum())
+
+
+def test_more_bits_are_never_worse_however_many() -> None:
+    draws = torch.randn(600, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([40.0, 4, 0.4, 0.04])
+    quantisers = Quantisers(draws)
+    for spread in SPREADS:
+        errors = [
+            float((draws - Coder.fit(quantisers, budget, spread).choose(draws, budget)[2]).square().sum(1).mean())
+            for budget in (8, 16, 32, 64, 1000)
+        ]
+        assert errors[-1] < 0.1
+        assert all(after <= 1.001 * before for before, after in pairwise(errors))
 
 
 def test_coefficients_over_a_code_of_that_length(faces: Path, images: Tensor, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 LEVELS = 255
-"""Quantiser levels to each side of 0; what lies beyond is clipped."""
+"""Quantiser levels to each side of 0; what lies beyond is clipped, and no step is so fine that this befalls a train
+picture."""
 
 STEPS, STEPS_PER_OCTAVE = 64, 4
 SPREADS = ((0,), (-4, -2, 0, 2, 4), tuple(range(-12, 7)))
@@ -94,12 +95,18 @@ class Quantiser:
 
 
 class Quantisers:
-    """The quantisers of a train split's coefficients (N, d), each fitted when first needed; coarse to fine."""
+    """The quantisers of a train split's coefficients (N, d), each fitted when first needed; coarse to fine.
+
+    Attributes:
+        steps: Δ of each.
+    """
 
     def __init__(self, coefficients: Tensor) -> None:
         self.coefficients = coefficients
         top = float(coefficients.square().mean(0).max().sqrt()) * 4
-        self.steps = [top * 2 ** (-index / STEPS_PER_OCTAVE) for index in range(STEPS)]
+        finest = float(coefficients.abs().max()) / LEVELS
+        steps = (top * 2 ** (-index / STEPS_PER_OCTAVE) for index in range(STEPS))
+        self.steps = [step for step in steps if step >= finest]
         self._found: dict[int, Quantiser] = {}
 
     def __getitem__(self, index: int) -> Quantiser:
@@ -123,12 +130,13 @@ class Coder:
     @classmethod
     def fit(cls, quantisers: Quantisers, budget: int, spread: Sequence[int]) -> "Coder":
         """For pictures of at most ``budget`` bits: the steps about the one whose mean price that is, by `SPREADS`."""
-        few, low, high = quantisers.coefficients[:FEW], 0, STEPS - 1
+        few, low, last = quantisers.coefficients[:FEW], 0, len(quantisers.steps) - 1
+        high = last
         while low < high:  # the coarsest step whose mean price is over the budget
             middle = (low + high) // 2
             over = quantisers[middle].price(quantisers[middle].levels(few)).mean() > budget
             low, high = (low, middle) if over else (middle + 1, high)
-        found = tuple(quantisers[index] for index in sorted({min(max(low + s, 0), STEPS - 1) for s in spread}))
+        found = tuple(quantisers[index] for index in sorted({min(max(low + s, 0), last) for s in spread}))
         if len(found) == 1:
             return cls(found, (0.0,))
         chosen = cls(found, (0.0,) * len(found)).choose(few, budget)[0]
