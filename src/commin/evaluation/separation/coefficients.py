@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-LEVELS = 255
+LEVELS = 1023
 """Quantiser levels to each side of 0; what lies beyond is clipped, and no step is so fine that this befalls a train
 picture."""
 
