@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args()
     config = read_sweep(options.sweep)
-    bench, lpips = Bench(Spec(config, options.data)), try_lpips()
+    bench, lpips, link = Bench(Spec(config, options.data)), try_lpips(), load(config.model, options.bcr)
     photo = open_photo(options.photo)
     image = to_tensor(frame(photo, crop_box(*photo.size, options.crop), (bench.size, bench.size)))[None]
     rows = []
@@ -50,7 +50,6 @@ def main() -> None:
                 sent = system.send(image, way)
                 restored, note = sent.images, sent.notes[0]
             else:
-                link = load(config.model, options.bcr)
                 link.receiver = cast("Receiver", system)
                 restored = link.transmit(image, snr_db).images
             lines = [f"PSNR {float(psnr(restored, image)):.1f} dB"]

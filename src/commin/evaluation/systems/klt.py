@@ -8,7 +8,7 @@ from torch import Tensor
 
 from commin.errors import UserError
 from commin.evaluation.lines import leading_components, project
-from commin.evaluation.separation.coefficients import SPREADS, Coder, Quantisers
+from commin.evaluation.separation.coefficients import LEVELS, SPREADS, Coder, Quantisers
 from commin.evaluation.separation.rates import normal_bits, normal_error
 from commin.evaluation.systems.base import Fit, Sent, Settings, TrainSplit, Way, awgn_alone, kept_tensors
 from commin.evaluation.systems.separation import random_codeword
@@ -53,7 +53,7 @@ class SeparationKlt:
         images = from_uint8(fit.train.tuning(settings.tuning))
         tuning = self.analyse(images)
         snr_db = fit.point.design_snr_db
-        kept = fit.stored("klt-coder", ".safetensors", settings, fit.symbols, snr_db, ERRORS, SPREADS)
+        kept = fit.stored("klt-coder", ".safetensors", settings, fit.symbols, snr_db, ERRORS, SPREADS, LEVELS)
         found = kept_tensors(kept, lambda: self._tuned(_quantisers(fit.train, path, settings), tuning, snr_db))
         if not found:
             raise UserError(f"{self.name}: {fit.symbols} symbols at {snr_db:g} dB carry nothing")
