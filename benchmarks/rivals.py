@@ -1,8 +1,9 @@
 """ζ of the guided rivals, for each ρ and SNR: the one of highest PSNR on validation pictures, written as settings.
 
-usage: python benchmarks/rivals.py RECEIVER [--data FOLDER|ZIP] [--bcr 1/192,1/48,1/12] [--snr -5,0,5] [--zeta 0.25,1,4]
-       [--start SHARE] [--steps 100] [--pictures 16] -o settings.json
-RECEIVER is sing-inn, diffcom or diffcom-hifi. Their start is as published, for a walk from nearer to the estimate has
+usage: python benchmarks/rivals.py RECEIVER [--data FOLDER|ZIP] [--bcr 1/192,1/48,1/12] [--snr=-5,0,5] [--zeta 1]
+       [--factor 4] [--start SHARE] [--steps 100] [--pictures 16] -o settings.json
+RECEIVER is sing-inn, diffcom or diffcom-hifi. From --zeta, then from what was best at the point before, ζ goes up or
+down by the factor as long as the PSNR rises. Their start is as published, for a walk from nearer to the estimate has
 the higher PSNR whatever it does for the eye; LPIPS is printed and chooses nothing. Points that the file holds are kept.
     commin zoo add settings.json --model faces64 --kind RECEIVER
 adds what was found. sing-zero is fitted by ``commin fit --method zero``.
@@ -11,6 +12,7 @@ adds what was found. sing-zero is fitted by ``commin fit --method zero``.
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,17 @@ def score(settings: GuidedSettings, bcr: str, snr_db: float, images: Tensor) -> 
     return row
 
 
+def climb(height: Callable[[float], float], start: float, factor: float) -> float:
+    """Of …, start/factor, start, start·factor, … the nearest to ``start`` that is higher than both beside it."""
+    best, top = start, height(start)
+    for step in (factor, 1 / factor):
+        while (found := height(best * step)) > top:
+            best, top = best * step, found
+        if best != start:
+            break
+    return best
+
+
 def numbers(text: str) -> list[float]:
     return [float(part) for part in text.split(",")]
 
@@ -74,7 +87,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--bcr", default="1/192,1/48,1/12")
     parser.add_argument("--snr", type=numbers, default=[-5.0, 0.0, 5.0])
-    parser.add_argument("--zeta", type=numbers, default=[0.25, 1.0, 4.0])
+    parser.add_argument("--zeta", type=float, default=1.0)
+    parser.add_argument("--factor", type=float, default=4.0)
     parser.add_argument("--start", type=float)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--pictures", type=int, default=16)
@@ -87,17 +101,20 @@ def main() -> None:
     entries = source.split("valid", options.pictures)
     images = from_uint8(load_pixels(source, entries, 64, "celeba", home() / "cache"))
     done = read_settings(form, options.out).points if options.out.exists() else ()
+    best = done[-1].zeta if done else options.zeta
     for bcr in options.bcr.split(","):
         for snr_db in options.snr:
             if any((point.bcr, point.snr_db) == (bcr, snr_db) for point in done):
                 continue
-            tried = []
-            for zeta in options.zeta:
+
+            def height(zeta: float, bcr: str = bcr, snr_db: float = snr_db) -> float:
                 point = GuidedPoint(bcr=bcr, snr_db=snr_db, zeta=zeta, start=start)
                 row = score(base.model_copy(update={"points": (point,)}), bcr, snr_db, images)
                 print(json.dumps({**point.model_dump(), **row}), flush=True)
-                tried.append((row["psnr_db"], point))
-            done = (*done, max(tried, key=lambda pair: pair[0])[1])
+                return float(row["psnr_db"])
+
+            best = climb(height, best, options.factor)
+            done = (*done, GuidedPoint(bcr=bcr, snr_db=snr_db, zeta=best, start=start))
             write_settings(base.model_copy(update={"points": done}), options.out)
     print(f"settings: {options.out}")
 

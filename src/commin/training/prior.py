@@ -169,14 +169,17 @@ def output_weights(prior: Prior, t: Tensor, min_snr: float | None) -> Tensor:
 
 
 def sample_grid(prior: Prior, seed: int, device: torch.device) -> Image.Image:
-    """16 pictures of the prior from fixed noise, by 50 DDIM steps without noise, four in a row."""
-    generators = [generator(seed, "prior sample", index) for index in range(SAMPLES)]
+    """16 pictures of the prior from fixed noise, four in a row."""
+    return grid([list(row) for row in samples(prior, seed, SAMPLES, device).split(math.isqrt(SAMPLES))], scale=2)
+
+
+def samples(prior: Prior, seed: int, count: int, device: torch.device) -> Tensor:
+    """Pictures (count, 3, H, W) of the prior from fixed noise, by 50 DDIM steps without noise, on the CPU."""
+    generators = [generator(seed, "prior sample", index) for index in range(count)]
     x = normal((IMAGE_CHANNELS, prior.size, prior.size), generators, device)
     schedule = prior.schedule
-    times = schedule.timesteps(schedule.steps - 1, 0, min(SAMPLE_STEPS, schedule.steps)).to(device).expand(SAMPLES, -1)
-    pictures = ((walk(schedule, prior.denoise, x, times, draw=lambda: torch.zeros_like(x)) + 1) / 2).cpu()
-    side = math.isqrt(SAMPLES)
-    return grid([list(row) for row in pictures.split(side)], scale=2)
+    times = schedule.timesteps(schedule.steps - 1, 0, min(SAMPLE_STEPS, schedule.steps)).to(device).expand(count, -1)
+    return ((walk(schedule, prior.denoise, x, times, draw=lambda: torch.zeros_like(x)) + 1) / 2).cpu()
 
 
 def new_prior(config: PriorConfig, size: int) -> Prior:
