@@ -1,6 +1,6 @@
-"""One system of a sweep beside DeepJSCC: the README's table of CommIN, and the mean and worst LPIPS ratio.
+"""One system of a sweep beside DeepJSCC, point by point, or all of them in a line each: the README's tables.
 
-usage: python benchmarks/versus.py results/faces64 [--system commin-fast]
+usage: python benchmarks/versus.py results/faces64 [--system commin-fast | --all]
 What stands beside a system's figures is that of the same pictures, where it had fewer of them; but KID, an unbiased
 estimate, is over all that each had. Bold where the 95 % interval of the paired LPIPS difference leaves out 0.
 """
@@ -29,11 +29,35 @@ def beside(row: dict[str, str], name: str, difference: str) -> float:
     return number(row, name) - number(row, difference)
 
 
+def summary(found: dict[tuple[str, str, str], dict[str, str]]) -> None:
+    """A line for each system: means over the points, by LPIPS."""
+    print("| system | network calls | pictures | PSNR − DeepJSCC's | LPIPS ÷ DeepJSCC's (points) | KID ÷ DeepJSCC's |\n"
+          "|---|---|---|---|---|---|")  # fmt: skip
+    lines = []
+    for name in dict.fromkeys(system for _, _, system in found):
+        mine = {key: row for key, row in found.items() if key[2] == name and not math.isnan(number(row, "lpips_gain"))}
+        if not mine:
+            continue
+        ratios = [number(row, "lpips") / beside(row, "lpips", "lpips_gain") for row in mine.values()]
+        cost = sum(number(row, "psnr_gain") for row in mine.values()) / len(mine)
+        ratio, row = sum(ratios) / len(mine), next(iter(mine.values()))
+        bases = [found[*key[:2], BASE] for key in mine]
+        kernel = sum(number(a, "kernel") / number(b, "kernel") for a, b in zip(mine.values(), bases, strict=True))
+        shown = f"{kernel / len(mine):.2f}" if row["pictures"] == bases[0]["pictures"] else "–"  # of equal N alone
+        lines.append((ratio, f"| `{name}` | {row['network_calls']} | {row['pictures']} | {cost:+.2f} dB "
+                             f"| {ratio:.2f} ({min(ratios):.2f}–{max(ratios):.2f}) | {shown} |"))  # fmt: skip
+    print("\n".join(line for _, line in sorted(lines)))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--system", default="commin-fast")
+    parser.add_argument("--all", action="store_true")
     options = parser.parse_args()
+    if options.all:
+        summary(rows(options.folder))
+        return 0
     found, ratios = rows(options.folder), []
     name = "CommIN" if options.system == "commin-fast" else options.system
     print(f"| ρ | k | SNR dB | PSNR: DeepJSCC → {name} | LPIPS-Squeeze: DeepJSCC → {name} | ratio | retrieval's LPIPS "
