@@ -1,7 +1,8 @@
 """Another person, or a copy? Restored faces, and samples of the prior, beside the training faces nearest to them.
 
-usage: python benchmarks/copies.py [--data FOLDER|ZIP] [--receivers deepjscc,commin-fast,jscc-lpips,pmrf] [--bcr 1/192]
-       [--snr=-5] [--pictures 16] -o FOLDER [--json results/copies.json] [--figure docs/images/copies.png]
+usage: python benchmarks/copies.py [--data FOLDER|ZIP] [--receivers deepjscc,commin-fast,jscc-lpips,pmrf]
+       [--points 1/192:-5,1/48:0,1/12:5] [--pictures 16] -o FOLDER [--json results/copies.json]
+       [--figure docs/images/copies.png]
 
 Nearest by LPIPS-Squeeze, among the 100 nearest by pixels and the 100 nearest by pooled SqueezeNet features of all train
 pictures and their mirror images. For each system: LPIPS to the original and to the nearest train face, how often that
@@ -67,13 +68,13 @@ def look(rows: list[Tensor], path: Path) -> None:
     save_picture(grid([list(row) for row in rows], scale=2), path)
 
 
-def draw(points: dict[str, tuple[list[float], list[float]]], path: Path) -> None:
+def draw(points: dict[str, list[tuple[float, float]]], path: Path) -> None:
     """LPIPS to the nearest train face over LPIPS to the original; on the dashed line both are as near."""
     plot = matplotlib()
     figure, axis = plot.subplots(figsize=(3.5, 3.2))
-    for (name, (own, other)), colour in zip(points.items(), PALETTE, strict=False):
-        axis.plot(own, other, "o", color=colour, label=name)
-    top = max(max(own + other) for own, other in points.values()) * 1.05
+    for (name, pairs), colour in zip(points.items(), PALETTE, strict=False):
+        axis.plot(*zip(*pairs, strict=True), "o", color=colour, label=name, markersize=3)
+    top = 1.05 * max(far for pairs in points.values() for pair in pairs for far in pair)
     axis.plot([0, top], [0, top], "--", color="grey", linewidth=0.8)
     axis.set(xlabel="LPIPS to the original", ylabel="LPIPS to the nearest training face", xlim=(0, top), ylim=(0, top))
     axis.legend(frameon=False)
@@ -86,8 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--receivers", default="deepjscc,commin-fast,jscc-lpips,pmrf")
-    parser.add_argument("--bcr", default="1/192")
-    parser.add_argument("--snr", type=float, default=-5.0)
+    parser.add_argument("--points", default="1/192:-5,1/48:0,1/12:5", help="ρ:SNR in dB, separated by commas")
     parser.add_argument("--pictures", type=int, default=16)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--json", type=Path)
@@ -100,25 +100,27 @@ def main() -> None:
     rows: list[dict[str, Any]] = [
         {"system": "test pictures themselves", "lpips_to_train": mean([far for _, far in real])}
     ]
-    points: dict[str, tuple[list[float], list[float]]] = {}
+    points: dict[str, list[tuple[float, float]]] = {}
     options.out.mkdir(parents=True, exist_ok=True)
-    for name in options.receivers.split(","):
-        restored = commin.load(bcr=options.bcr, receiver=name).transmit(images, options.snr).images
-        own, found = lpips(restored, images).tolist(), [faces.nearest(picture) for picture in restored]
-        other = [far for _, far in found]
-        points[name] = own, other
-        rows.append({
-            "system": name, "bcr": options.bcr, "snr_db": options.snr, "lpips_to_original": mean(own),
-            "lpips_to_train": mean(other), "train_nearer": sum(b < a for a, b in zip(own, other, strict=True)),
-            "originals_nearest": sum(a == b for (a, _), (b, _) in zip(found, real, strict=True)),
-        })  # fmt: skip
-        look([images, restored, faces.pictures(found), faces.pictures(real)], options.out / f"{name}.png")
+    for bcr, snr in (point.split(":") for point in options.points.split(",")):
+        for name in options.receivers.split(","):
+            restored = commin.load(bcr=bcr, receiver=name).transmit(images, float(snr)).images
+            own, found = lpips(restored, images).tolist(), [faces.nearest(picture) for picture in restored]
+            other = [far for _, far in found]
+            points.setdefault(name, []).extend(zip(own, other, strict=True))
+            rows.append({
+                "system": name, "bcr": bcr, "snr_db": float(snr), "lpips_to_original": mean(own),
+                "lpips_to_train": mean(other), "train_nearer": sum(b < a for a, b in zip(own, other, strict=True)),
+                "originals_nearest": sum(a == b for (a, _), (b, _) in zip(found, real, strict=True)),
+            })  # fmt: skip
+            path = options.out / f"{name}_{bcr.replace('/', '-')}_{snr}dB.png"
+            look([images, restored, faces.pictures(found), faces.pictures(real)], path)
+            print(json.dumps(rows[-1]), flush=True)
     drawn = samples(load_prior(find("faces64-prior")), 0, options.pictures, torch.device("cpu")).clamp(0, 1)
     found = [faces.nearest(picture) for picture in drawn]
     rows.append({"system": "samples of the prior", "lpips_to_train": mean([far for _, far in found])})
     look([drawn, faces.pictures(found)], options.out / "samples.png")
-    for row in rows:
-        print(json.dumps(row))
+    print(*(json.dumps(row) for row in (rows[0], rows[-1])), sep="\n")
     if options.json:
         about = {"data": source.path.name, "split": "test", "images": options.pictures, "seed": 0}
         write_text(options.json, json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
