@@ -11,6 +11,9 @@ import math
 import sys
 from pathlib import Path
 
+from commin.evaluation.drawing import seconds
+from commin.evaluation.results import read_results
+
 BASE = "deepjscc"
 
 
@@ -29,11 +32,11 @@ def beside(row: dict[str, str], name: str, difference: str) -> float:
     return number(row, name) - number(row, difference)
 
 
-def summary(found: dict[tuple[str, str, str], dict[str, str]]) -> None:
+def summary(folder: Path) -> None:
     """A line for each system: means over the points, by LPIPS."""
-    print("| system | network calls | pictures | PSNR − DeepJSCC's | LPIPS ÷ DeepJSCC's (points) | KID ÷ DeepJSCC's |\n"
-          "|---|---|---|---|---|---|")  # fmt: skip
-    lines = []
+    print("| system | network calls | pictures | PSNR − DeepJSCC's | LPIPS ÷ DeepJSCC's (points) | KID ÷ DeepJSCC's "
+          "| s a picture |\n|---|---|---|---|---|---|---|")  # fmt: skip
+    lines, found, times = [], rows(folder), seconds(read_results(folder))
     for name in dict.fromkeys(system for _, _, system in found):
         mine = {key: row for key, row in found.items() if key[2] == name and not math.isnan(number(row, "lpips_gain"))}
         if not mine:
@@ -44,8 +47,8 @@ def summary(found: dict[tuple[str, str, str], dict[str, str]]) -> None:
         bases = [found[*key[:2], BASE] for key in mine]
         kernel = sum(number(a, "kernel") / number(b, "kernel") for a, b in zip(mine.values(), bases, strict=True))
         shown = f"{kernel / len(mine):.2f}" if row["pictures"] == bases[0]["pictures"] else "–"  # of equal N alone
-        lines.append((ratio, f"| `{name}` | {row['network_calls']} | {row['pictures']} | {cost:+.2f} dB "
-                             f"| {ratio:.2f} ({min(ratios):.2f}–{max(ratios):.2f}) | {shown} |"))  # fmt: skip
+        lines.append((ratio, f"| `{name}` | {row['network_calls']} | {row['pictures']} | {cost:+.2f} dB | {ratio:.2f} "
+                             f"({min(ratios):.2f}–{max(ratios):.2f}) | {shown} | {times[name]:.2g} |"))  # fmt: skip
     print("\n".join(line for _, line in sorted(lines)))
 
 
@@ -56,7 +59,7 @@ def main() -> int:
     parser.add_argument("--all", action="store_true")
     options = parser.parse_args()
     if options.all:
-        summary(rows(options.folder))
+        summary(options.folder)
         return 0
     found, ratios = rows(options.folder), []
     name = "CommIN" if options.system == "commin-fast" else options.system
