@@ -116,7 +116,7 @@ def main() -> None:
             path = options.out / f"{name}_{bcr.replace('/', '-')}_{snr}dB.png"
             look([images, restored, faces.pictures(found), faces.pictures(real)], path)
             print(json.dumps(rows[-1]), flush=True)
-    drawn = samples(load_prior(find("faces64-prior")), 0, options.pictures, torch.device("cpu")).clamp(0, 1)
+    drawn = samples(load_prior(find("faces64-prior")), 0, range(options.pictures), torch.device("cpu")).clamp(0, 1)
     found = [faces.nearest(picture) for picture in drawn]
     rows.append({"system": "samples of the prior", "lpips_to_train": mean([far for _, far in found])})
     look([drawn, faces.pictures(found)], options.out / "samples.png")

@@ -7,17 +7,14 @@ from inverse_bench import MODEL, Bench, Row, Tasks
 from torch import Tensor
 
 from commin.diffusion.prior import load_prior
-from commin.diffusion.sampler import normal, walk
 from commin.evaluation.features import REFERENCE, reference
 from commin.evaluation.systems import TrainSplit
 from commin.home import home
 from commin.metrics.kid import kernel_distance
 from commin.metrics.lpips import load_backbone
 from commin.randomness import generator as seeded
+from commin.training.prior import samples
 from commin.zoo.fetch import find
-
-STEPS = 50
-"""Network calls for a sample of the prior, DDIM without noise."""
 
 PART = 20
 
@@ -48,9 +45,5 @@ def generated_parts(bench: Bench) -> Iterator[Tensor]:
 
 def prior_parts(bench: Bench) -> Iterator[Tensor]:
     prior = load_prior(find(f"{MODEL}-prior"))
-    times = prior.schedule.timesteps(prior.schedule.steps - 1, 0, STEPS)
-    sources = [seeded(bench.seed, "quality", index) for index in range(bench.pictures)]
-    for begin in range(0, len(sources), PART):
-        x = normal((3, prior.size, prior.size), sources[begin : begin + PART], torch.device("cpu"))
-        still = torch.zeros_like(x)
-        yield (walk(prior.schedule, prior.denoise, x, times.expand(len(x), -1), lambda still=still: still) + 1) / 2  # type: ignore[misc]
+    for begin in range(0, bench.pictures, PART):
+        yield samples(prior, bench.seed, range(begin, min(begin + PART, bench.pictures)), torch.device("cpu"))

@@ -32,7 +32,7 @@ def beside(row: dict[str, str], name: str, difference: str) -> float:
     return number(row, name) - number(row, difference)
 
 
-def summary(folder: Path) -> None:
+def summary(folder: Path) -> int:
     """A line for each system: means over the points, by LPIPS."""
     print("| system | network calls | pictures | PSNR − DeepJSCC's | LPIPS ÷ DeepJSCC's (points) | KID ÷ DeepJSCC's "
           "| s a picture |\n|---|---|---|---|---|---|---|")  # fmt: skip
@@ -50,6 +50,7 @@ def summary(folder: Path) -> None:
         lines.append((ratio, f"| `{name}` | {row['network_calls']} | {row['pictures']} | {cost:+.2f} dB | {ratio:.2f} "
                              f"({min(ratios):.2f}–{max(ratios):.2f}) | {shown} | {times[name]:.2g} |"))  # fmt: skip
     print("\n".join(line for _, line in sorted(lines)))
+    return 0 if lines else 2
 
 
 def main() -> int:
@@ -59,8 +60,7 @@ def main() -> int:
     parser.add_argument("--all", action="store_true")
     options = parser.parse_args()
     if options.all:
-        summary(options.folder)
-        return 0
+        return summary(options.folder)
     found, ratios = rows(options.folder), []
     name = "CommIN" if options.system == "commin-fast" else options.system
     print(f"| ρ | k | SNR dB | PSNR: DeepJSCC → {name} | LPIPS-Squeeze: DeepJSCC → {name} | ratio | retrieval's LPIPS "

@@ -1,7 +1,7 @@
 """Training a diffusion prior: a U-Net learns to denoise x_t = √ᾱ_t·x + √(1−ᾱ_t)·n, mean w_t·‖target − output‖²."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -170,15 +170,15 @@ def output_weights(prior: Prior, t: Tensor, min_snr: float | None) -> Tensor:
 
 def sample_grid(prior: Prior, seed: int, device: torch.device) -> Image.Image:
     """16 pictures of the prior from fixed noise, four in a row."""
-    return grid([list(row) for row in samples(prior, seed, SAMPLES, device).split(math.isqrt(SAMPLES))], scale=2)
+    return grid([list(row) for row in samples(prior, seed, range(SAMPLES), device).split(math.isqrt(SAMPLES))], scale=2)
 
 
-def samples(prior: Prior, seed: int, count: int, device: torch.device) -> Tensor:
-    """Pictures (count, 3, H, W) of the prior from fixed noise, by 50 DDIM steps without noise, on the CPU."""
-    generators = [generator(seed, "prior sample", index) for index in range(count)]
+def samples(prior: Prior, seed: int, numbers: Sequence[int], device: torch.device) -> Tensor:
+    """The pictures of these numbers, (B, 3, H, W) about [0, 1], from fixed noise by 50 DDIM steps, on the CPU."""
+    generators = [generator(seed, "prior sample", number) for number in numbers]
     x = normal((IMAGE_CHANNELS, prior.size, prior.size), generators, device)
     schedule = prior.schedule
-    times = schedule.timesteps(schedule.steps - 1, 0, min(SAMPLE_STEPS, schedule.steps)).to(device).expand(count, -1)
+    times = schedule.timesteps(schedule.steps - 1, 0, min(SAMPLE_STEPS, schedule.steps)).to(device).expand(len(x), -1)
     return ((walk(schedule, prior.denoise, x, times, draw=lambda: torch.zeros_like(x)) + 1) / 2).cpu()
 
 
