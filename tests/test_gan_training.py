@@ -9,8 +9,11 @@ from torch import Tensor, nn
 
 from commin.errors import UserError
 from commin.images import to_uint8
+from commin.metrics.backbones import Backbone
+from commin.metrics.lpips import Lpips
 from commin.modelfile import write_model
 from commin.stylegan2.augment import NUMBERS, augment, colour, cutout, translate
+from commin.stylegan2.feature_heads import FeatureHeads
 from commin.stylegan2.files import load_discriminator, load_generator, save_discriminator, save_generator
 from commin.stylegan2.generator import Generator
 from commin.training.gan import GanRecipe, GanTraining, GeneratorPhase, pixel_features
@@ -28,13 +31,24 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def recipe(gan: dict[str, Any] | None = None, **loop: Any) -> GanRecipe:
+@pytest.fixture
+def untrained_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SqueezeNet of random weights in the place of ImageNet's."""
+    torch.manual_seed(0)
+    network = Backbone("squeeze")
+    lpips = Lpips(network, [torch.rand(1, channels, 1, 1) for channels in network.channels])
+    monkeypatch.setattr("commin.training.gan.load_backbone", lambda name: network)
+    monkeypatch.setattr("commin.training.gan.load_lpips", lambda name: lpips)
+
+
+def recipe(gan: dict[str, Any] | None = None, feature_width: int = 0, size: int = 16, **loop: Any) -> GanRecipe:
+    widths = [12, 8, 8, 8][: size.bit_length() - 2]
     content = {
         "kind": "gan",
         "name": "tiny",
-        "data": {"size": 16, "crop": "centre", "validation_limit": 8},
-        "model": {"widths": [12, 8, 8], "style_dim": 8, "mapping_layers": 2},
-        "discriminator": {"widths": [12, 8, 8]},
+        "data": {"size": size, "crop": "centre", "validation_limit": 8},
+        "model": {"widths": widths, "style_dim": 8, "mapping_layers": 2},
+        "discriminator": {"widths": widths, "feature_width": feature_width},
         "gan": {"r1_every": 3, "path_every": 2, **(gan or {})},
         "loop": {**LOOP, **loop},
     }
@@ -89,6 +103,86 @@ def test_each_phase_moves_its_own_network(tmp_path: Path) -> None:
     names = [key for network in training.phases.values() for key in network.state_dict()]
     still = [key for key, old, new in zip(names, before, tensors(run), strict=False) if torch.equal(old, new)]
     assert all(key.endswith(".noise") for key in still)
+
+
+@pytest.mark.usefixtures("untrained_network")
+def test_with_heads_and_encoder_resume_is_bit_for_bit_and_the_network_stays(tmp_path: Path) -> None:
+    settings, faces = {"reconstruction": 2.0}, to_uint8(smooth_images(20, 32))
+    whole = make_run(tmp_path, settings, faces, feature_width=6, size=32)
+    assert isinstance(whole.trainable, GanTraining)
+    network = whole.trainable.backbone
+    assert network is not None
+    before = [value.clone() for value in network.parameters()]
+    for _ in range(2):
+        whole.train_step()
+    whole.save()
+    for _ in range(2):
+        whole.train_step()
+    rest = make_run(tmp_path, settings, faces, feature_width=6, size=32)
+    rest.resume()
+    for _ in range(2):
+        rest.train_step()
+    assert all(torch.equal(a, b) for a, b in zip(tensors(rest), tensors(whole), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    keys = whole.trainable.phases["discriminator"].state_dict()
+    assert any("feature_heads" in key for key in keys)
+    assert not any("backbone" in key or "expand3x3" in key for key in keys)
+    fresh = GanTraining(recipe(feature_width=6), torch.zeros(8, 3, 16, 16, dtype=torch.uint8)).discriminator
+    trained = [key for key in keys if "feature_heads" in key and key.endswith("original")]
+    assert len(trained) == 9
+    assert any("encoder" in key for key in whole.trainable.phases["generator"].state_dict())
+    assert not any(torch.equal(keys[key], fresh.state_dict()[key]) for key in trained)
+
+
+@pytest.mark.usefixtures("untrained_network")
+def test_feature_heads_judge_by_group_and_teach_the_generator() -> None:
+    heads, network = FeatureHeads(6, group=1).eval(), Backbone("squeeze")
+    images = smooth_images(3, 16).requires_grad_()
+    logits = heads(images, network)
+    assert [row.shape for row in logits] == [(3, 16), (3, 4), (3, 1)]
+    for whole, alone in zip(logits, heads(images[1:2], network), strict=True):
+        assert torch.allclose(whole[1:2], alone, atol=1e-3)
+    (slope,) = torch.autograd.grad(logits[0][1].sum(), images)
+    assert slope[1].any()
+    assert not slope[0].any()
+    by_two = FeatureHeads(6, group=2).eval()
+    by_two.load_state_dict(heads.state_dict())
+    one, other = smooth_images(2, 16)
+    alike, unlike = (by_two(torch.stack(pair), network)[1][0] for pair in ((one, one), (one, other)))
+    assert not torch.equal(alike, unlike)
+    training = GanTraining(recipe(feature_width=6), torch.zeros(8, 3, 16, 16, dtype=torch.uint8))
+    faces = smooth_images(4, 16)
+    judged = training._against(faces, -1.0)
+    alone = torch.nn.functional.softplus(-training.discriminator(faces))
+    assert (judged > alone).all()
+
+
+@pytest.mark.usefixtures("untrained_network")
+def test_encoder_and_generator_learn_to_show_pictures_again(tmp_path: Path) -> None:
+    settings = {"reconstruction": 20.0, "mixing": 0.0, "changes": []}
+    faces = smooth_images(8, 32)
+    run = make_run(tmp_path, settings, to_uint8(faces), size=32, lr=5e-3, images=8 * 60)
+    training = run.trainable
+    assert isinstance(training, GanTraining)
+    rows = training.draw(faces, torch.Generator().manual_seed(0))
+    encoder = training.generator.encoder
+    assert encoder is not None
+
+    def missed() -> tuple[float, float]:
+        made = training.generator.generator.synthesise(training._styles(rows, 1), training._noises(rows, 1))
+        latent = training.recipe.gan.latent
+        both = float(training._encoded(encoder, rows, made).detach())
+        mixed = {**rows, "crossover": torch.ones_like(rows["crossover"])}  # two latents each: nothing to tell
+        shown = float(training._encoded(encoder, mixed, made).detach())
+        return shown, (both - shown) / latent
+
+    first = missed()
+    assert first[1] > 0
+    for _ in range(60):
+        run.train_step()
+    last = missed()
+    assert last[0] < 0.8 * first[0]
+    assert last[1] < first[1]
 
 
 def test_the_generator_learns_a_colour(tmp_path: Path) -> None:

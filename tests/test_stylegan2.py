@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from commin.errors import UserError
-from commin.stylegan2.discriminator import Discriminator, DiscriminatorConfig, minibatch_std
+from commin.stylegan2.discriminator import Discriminator, DiscriminatorConfig
 from commin.stylegan2.files import load_generator, save_generator
 from commin.stylegan2.generator import Generator, GeneratorConfig
-from commin.stylegan2.layers import EqualConv, EqualLinear, ModulatedConv
+from commin.stylegan2.layers import EqualConv, EqualLinear, ModulatedConv, minibatch_std
 from commin.stylegan2.resample import blur, downsample, upsample
 
 TAPS = np.array([1, 3, 3, 1]) / 8

@@ -11,7 +11,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from commin.stylegan2.layers import EPS, EqualConv, EqualLinear
+from commin.stylegan2.feature_heads import FeatureHeads
+from commin.stylegan2.layers import EqualConv, EqualLinear, minibatch_std
 from commin.stylegan2.resample import downsample
 
 
@@ -21,12 +22,14 @@ class DiscriminatorConfig(BaseModel):
     Attributes:
         widths: channels at 4×4, 8×8, … up to the size of the picture.
         group: pictures over which the minibatch standard deviation is taken.
+        feature_width: channels of the heads that judge by a trained network's features; 0 for no such heads.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     widths: tuple[int, ...] = Field(min_length=2)
     group: int = Field(4, gt=0)
+    feature_width: int = Field(0, ge=0)
 
     @property
     def size(self) -> int:
@@ -54,25 +57,11 @@ class ResidualDown(nn.Module):
         return cast(Tensor, self.conv2(self.conv1(x)) + self.skip(downsample(x)))
 
 
-def minibatch_std(x: Tensor, group: int) -> Tensor:
-    """One number a row: the standard deviation of each feature over a group of rows, averaged over C, H and W.
-
-    Args:
-        x: features (B, C, H, W).
-        group: rows a group, the largest divisor of B up to this number; B/group groups, row i in group i mod (B/group).
-
-    Returns:
-        (B, 1, 1, 1), float32 or better; √ε for groups of one.
-    """
-    size = next(n for n in range(min(group, len(x)), 0, -1) if len(x) % n == 0)
-    wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-    grouped = wide.reshape(size, -1, *x.shape[1:])
-    spread = ((grouped - grouped.mean(0)).square().mean(0) + EPS).sqrt().mean((1, 2, 3))
-    return spread.repeat(size).view(-1, 1, 1, 1)
-
-
 class Discriminator(nn.Module):
-    """Pictures (B, 3, H, H) in [0, 1] to one logit each, (B,): larger for what it takes for real."""
+    """Pictures (B, 3, H, H) in [0, 1] to one logit each, (B,): larger for what it takes for real.
+
+    ``feature_heads`` has logits of its own, or is None.
+    """
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -83,6 +72,7 @@ class Discriminator(nn.Module):
         self.conv = EqualConv(widths[-1] + 1, widths[-1], 3)
         self.hidden = EqualLinear(16 * widths[-1], widths[-1], activate=True)
         self.logit = EqualLinear(widths[-1], 1)
+        self.feature_heads = FeatureHeads(config.feature_width, config.group) if config.feature_width else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B,) in the weights' dtype."""

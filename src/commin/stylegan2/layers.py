@@ -4,7 +4,8 @@ Weights are stored at unit variance and scaled where they are used, so that one 
 activation is √2·LeakyReLU(x) with slope 0.2, which keeps the variance; as LeakyReLU(√2·x) = √2·LeakyReLU(x), the gain
 is put into the weights and costs nothing.
 
-Sources: Karras et al., arXiv:1710.10196 (equalised learning rate), arXiv:1912.04958 (modulation, demodulation).
+Sources: Karras et al., arXiv:1710.10196 (equalised learning rate, minibatch standard deviation), arXiv:1912.04958
+(modulation, demodulation).
 """
 
 import math
@@ -145,3 +146,20 @@ class ToRGB(nn.Module):
         """Features (B, inputs, H, W) and styles (B, style_dim) to a picture (B, 3, H, W) in the weights' dtype."""
         y: Tensor = self.conv(x, w)[0].to(self.bias.dtype)
         return y + self.bias[:, None, None]
+
+
+def minibatch_std(x: Tensor, group: int) -> Tensor:
+    """One number a row: the standard deviation of each feature over a group of rows, averaged over C, H and W.
+
+    Args:
+        x: features (B, C, H, W).
+        group: rows a group, the largest divisor of B up to this number; B/group groups, row i in group i mod (B/group).
+
+    Returns:
+        (B, 1, 1, 1), float32 or better; √ε for groups of one.
+    """
+    size = next(n for n in range(min(group, len(x)), 0, -1) if len(x) % n == 0)
+    wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    grouped = wide.reshape(size, -1, *x.shape[1:])
+    spread = ((grouped - grouped.mean(0)).square().mean(0) + EPS).sqrt().mean((1, 2, 3))
+    return spread.repeat(size).view(-1, 1, 1, 1)

@@ -3,6 +3,8 @@
 Discriminator: softplus(D(G(z))) + softplus(−D(x)), and every ``r1_every`` steps γ/2·E‖∇_x D(x)‖². Generator:
 softplus(−D(G(z))), and every ``path_every`` steps the path length penalty E(‖J_wᵀ n‖ − a)², n ~ N(0, I) over the
 pixels, a the running mean of ‖J_wᵀ n‖. Lazy penalties are multiplied by their interval. D sees every picture augmented.
+With a ``feature_width`` each head on a trained network's features adds the same losses, the mean over its positions;
+with ``reconstruction`` an encoder is trained along, by the losses of `commin.stylegan2.encoder`.
 
 Sources: Karras et al., arXiv:1912.04958; Mescheder et al., arXiv:1801.04406 (R1); Zhao et al., arXiv:2006.10738.
 """
@@ -20,10 +22,12 @@ from torch.nn import functional as F
 from commin.errors import UserError
 from commin.images import from_uint8, grid
 from commin.metrics.kid import kernel_distance
-from commin.metrics.lpips import load_backbone
+from commin.metrics.lpips import SMALLEST, load_backbone, load_lpips
 from commin.randomness import generator as seeded
 from commin.stylegan2.augment import NUMBERS, Change, augment
 from commin.stylegan2.discriminator import Discriminator, DiscriminatorConfig
+from commin.stylegan2.encoder import Encoder
+from commin.stylegan2.feature_heads import NETWORK
 from commin.stylegan2.files import load_discriminator, load_generator, save_discriminator, save_generator
 from commin.stylegan2.generator import Generator, GeneratorConfig
 from commin.training import ranks
@@ -46,6 +50,8 @@ class GanConfig(Strict):
             running mean follows. It is taken over the first half of the rows.
         mixing: probability that a picture has the styles of two latents, changing over at a random layer.
         changes: what differentiable augmentation does.
+        reconstruction: weight of showing training pictures again; latent: of telling the latents of those made, beside
+            it. Both are taken over the first half of the rows, the latter where there is one latent only.
     """
 
     r1: float = Field(0.1, ge=0)
@@ -55,6 +61,8 @@ class GanConfig(Strict):
     path_decay: float = Field(0.01, gt=0, le=1)
     mixing: float = Field(0.9, ge=0, le=1)
     changes: tuple[Change, ...] = ("colour", "translation", "cutout")
+    reconstruction: float = Field(0.0, ge=0)
+    latent: float = Field(0.2, ge=0)
 
 
 class GanRecipe(Recipe):
@@ -81,11 +89,13 @@ class GanRecipe(Recipe):
                 f"data.size is {self.data.size}, but by their widths the generator makes {made} pixels a side and the "
                 f"discriminator takes {judged}"
             )
+        if self.gan.reconstruction and made < SMALLEST:
+            raise ValueError(f"gan.reconstruction: LPIPS takes pictures from {SMALLEST} pixels a side on, not {made}")
         return self
 
 
 class GeneratorPhase(nn.Module):
-    """The generator and the running mean of its path lengths, which belongs to the state of a run.
+    """The generator, its encoder if it has one, and the running mean of its path lengths: the state of a run.
 
     A new generator's mean begins with 0 as in the paper's code; that of one from a file, which has lengths of its own,
     with the first that are measured, as from 0 the penalty would pull them down until the mean had caught up.
@@ -93,9 +103,9 @@ class GeneratorPhase(nn.Module):
 
     path_length: Tensor
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Generator, encoder: Encoder | None = None) -> None:
         super().__init__()
-        self.generator = generator
+        self.generator, self.encoder = generator, encoder
         self.register_buffer("path_length", torch.zeros(()))
 
 
@@ -109,7 +119,10 @@ class GanTraining:
         self.recipe, self.validation = recipe, validation
         self.features_name, self.features = find_features(recipe.model.size)
         self.discriminator = _judge(recipe)
-        self.generator = GeneratorPhase(_maker(recipe))
+        looks = recipe.discriminator.feature_width or recipe.gan.reconstruction
+        self.backbone = load_backbone(NETWORK) if looks else None
+        encoder = Encoder(recipe.model.style_dim) if recipe.gan.reconstruction else None
+        self.generator = GeneratorPhase(_maker(recipe), encoder)
         self.phases: Mapping[str, nn.Module] = {"discriminator": self.discriminator, "generator": self.generator}
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
@@ -133,13 +146,36 @@ class GanTraining:
             with torch.no_grad():
                 made = self.generator.generator.synthesise(self._styles(rows, 0), self._noises(rows, 0))
             real = self._augment(rows["images"], rows, 0)
-            loss = F.softplus(self.discriminator(self._augment(made, rows, 1))) + F.softplus(-self.discriminator(real))
+            loss = self._against(self._augment(made, rows, 1), 1.0) + self._against(real, -1.0)
             lazy = self._r1(real) * config.r1_every if config.r1 and step % config.r1_every == 0 else 0.0
         else:
             made = self.generator.generator.synthesise(self._styles(rows, 1), self._noises(rows, 1))
-            loss = F.softplus(-self.discriminator(self._augment(made, rows, 2)))
+            loss = self._against(self._augment(made, rows, 2), -1.0)
             lazy = self._path(rows) * config.path_every if config.path and step % config.path_every == 0 else 0.0
+            if self.generator.encoder is not None:
+                lazy = lazy + config.reconstruction * self._encoded(self.generator.encoder, rows, made)
         return loss.mean() + lazy
+
+    def _against(self, images: Tensor, sign: float) -> Tensor:
+        """Σ softplus(sign·logit) over all judges of each picture, (B,)."""
+        loss = F.softplus(sign * self.discriminator(images))
+        if self.backbone is not None and self.discriminator.feature_heads is not None:
+            for logits in self.discriminator.feature_heads(images, self.backbone.to(images.device)):
+                loss = loss + F.softplus(sign * logits).mean(1)
+        return loss
+
+    def _encoded(self, encoder: Encoder, rows: dict[str, Tensor], made: Tensor) -> Tensor:
+        """4·MSE + LPIPS of training pictures shown again, and λ times the error of latents told from pictures made."""
+        assert self.backbone is not None
+        half = {key: value[: (len(value) + 1) // 2] for key, value in rows.items()}
+        images, network = half["images"], self.backbone.to(made.device)
+        styles = self.generator.generator.styles(encoder(images, network))
+        shown = self.generator.generator.synthesise(styles, self._noises(half, 1))
+        distances = load_lpips(NETWORK).to(made.device)(shown, images)
+        error = 4 * (shown - images).square().mean() + distances.mean()
+        alone = (half["crossover"][:, 1] == self.recipe.model.layers).float()
+        missed = (encoder(made[: len(images)], network) - half["z"][:, 1, 0]).square().mean(1)
+        return error + self.recipe.gan.latent * (alone * missed).sum() / alone.sum().clamp_min(1)
 
     def _styles(self, rows: dict[str, Tensor], phase: int) -> Tensor:
         """w+ (B, L, D), the second latent's from the row's crossover on."""
