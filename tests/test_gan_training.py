@@ -159,7 +159,7 @@ def test_feature_heads_judge_by_group_and_teach_the_generator() -> None:
 
 @pytest.mark.usefixtures("untrained_network")
 def test_encoder_and_generator_learn_to_show_pictures_again(tmp_path: Path) -> None:
-    settings = {"reconstruction": 20.0, "mixing": 0.0, "changes": []}
+    settings = {"reconstruction": 20.0, "latent": 1.0, "mixing": 0.0, "changes": []}
     faces = smooth_images(8, 32)
     run = make_run(tmp_path, settings, to_uint8(faces), size=32, lr=5e-3, images=8 * 60)
     training = run.trainable
