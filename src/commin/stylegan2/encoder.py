@@ -36,6 +36,6 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor, backbone: Backbone) -> Tensor:
         """E(x)."""
-        features = look(images, backbone)
-        cells = [F.adaptive_avg_pool2d(conv(features[tap]), CELLS) for tap, conv in zip(TAPS, self.convs, strict=True)]
+        features = look(images, backbone, TAPS)
+        cells = [F.adaptive_avg_pool2d(conv(x), CELLS) for x, conv in zip(features, self.convs, strict=True)]
         return cast(Tensor, self.latent(self.hidden(torch.cat(cells, dim=1).flatten(1))))

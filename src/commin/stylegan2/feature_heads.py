@@ -7,6 +7,8 @@ Sources: Kumari et al., arXiv:2112.09130 (trained networks beside the discrimina
 (heads at several depths); Miyato et al., arXiv:1802.05957 (spectral normalisation).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,10 +35,10 @@ class FeatureHead(nn.Sequential):
         )
 
 
-def look(images: Tensor, backbone: Backbone) -> list[Tensor]:
+def look(images: Tensor, backbone: Backbone, taps: Sequence[int]) -> list[Tensor]:
     """Features (B, C_i, H_i, W_i) of pictures in twice their size, scaled to length √C_i at each position."""
-    doubled = F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
-    return [F.normalize(features, dim=1) * features.shape[1] ** 0.5 for features in backbone(doubled)]
+    features = backbone(F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False))
+    return [F.normalize(features[tap], dim=1) * features[tap].shape[1] ** 0.5 for tap in taps]
 
 
 class FeatureHeads(nn.Module):
@@ -53,9 +55,8 @@ class FeatureHeads(nn.Module):
 
     def forward(self, images: Tensor, backbone: Backbone) -> list[Tensor]:
         """Pictures (B, 3, H, W) in [0, 1] to logits (B, positions), a tensor for each head."""
-        features, logits = look(images, backbone), []
-        for tap, head in zip(TAPS, self.heads, strict=True):
-            x = features[tap]
+        logits = []
+        for x, head in zip(look(images, backbone, TAPS), self.heads, strict=True):
             spread = minibatch_std(x, self.group).to(x.dtype).expand(-1, 1, *x.shape[2:])
             logits.append(head(torch.cat([x, spread], dim=1)).flatten(1))
         return logits
