@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--literal", action="store_true")
     parser.add_argument("--phases", default="50;150;50,50;50,50,25,25")
     parser.add_argument("--rates", default="0.1")
-    parser.add_argument("--weights", default="0.3,1,3")
+    parser.add_argument("--weights", default="0,0.1,0.3,1")
     parser.add_argument("--tuned", type=Path, default=Path("inverse-jscc.json"))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

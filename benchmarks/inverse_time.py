@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 from inverse_bench import BCR, MODEL, Bench, Row, Tasks, beside, phases, search_of
-from speed import Walk
+from speed_receivers import Walk
 from torch import Tensor
 
 import commin

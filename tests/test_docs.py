@@ -237,6 +237,16 @@ def test_equal_effort_is_that_of_the_cards() -> None:
     assert {name: int(seen.replace(",", "")) for name, seen in rows} == trained
 
 
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks_import(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(script.parent))
+    try:
+        importlib.import_module(script.stem)
+    except ModuleNotFoundError as missing:
+        assert missing.name not in {path.stem for path in script.parent.glob("*.py")} | {"commin"}
+        pytest.skip(f"needs {missing.name}")
+
+
 def test_tour_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     pyplot = pytest.importorskip("matplotlib.pyplot", reason="the tour draws with matplotlib")
     pyplot.switch_backend("Agg")
