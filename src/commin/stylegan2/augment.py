@@ -49,11 +49,14 @@ def colour(images: Tensor, uniform: Tensor) -> Tensor:
 
 
 def translate(images: Tensor, uniform: Tensor) -> Tensor:
-    """Shift by whole pixels, up to 1/8 of the height and width each way; grey comes in from outside."""
+    """Shift by whole pixels, up to 1/8 of the height and width each way.
+
+    What comes in is the picture mirrored at its edge: of grey, as published, a generator soon makes a frame.
+    """
     height, width = images.shape[2:]
     reach = torch.tensor([height // 8, width // 8])
     offsets = (uniform.cpu() * (2 * reach + 1)).floor().long().tolist()
-    padded = F.pad(images, (width // 8, width // 8, height // 8, height // 8), value=GREY)
+    padded = F.pad(images, (width // 8, width // 8, height // 8, height // 8), mode="reflect")
     return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, offsets, strict=True)])
 
 
