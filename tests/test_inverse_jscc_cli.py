@@ -99,6 +99,7 @@ def test_the_loss_is_told_and_recorded(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_loss_in_a_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: bool, loss: str, group: str
 ) -> None:
+    importlib.import_module("commin.evaluation.sweep")  # scores by its own LPIPS, not the one replaced below
     monkeypatch.setattr("commin.metrics.lpips.try_lpips", lambda: distance if here else None)
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text("{model: own, systems: [inverse-jscc], bcr: 1/48, snr_db: 0, crop: none, limit: 2}\n")
