@@ -70,7 +70,8 @@ class GanRecipe(Recipe):
 
     Attributes:
         init, init_discriminator: files of the two networks to go on with, as a run exports them; new networks without.
-            Averaged weights for the one, and neither the optimizers' state: to go on bit for bit take the run folder.
+            Averaged weights for the one, neither the optimizers' state nor the encoder: to go on bit for bit take the
+            run folder.
         model, discriminator: sizes of both, those of the files where there are files.
     """
 
