@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= out/demo
-# What the demo shows. inverse-jscc as well takes half a minute, and its generator is weak yet.
+# What the demo shows. inverse-jscc takes its time, and its generator is weak yet.
 RECEIVERS ?= deepjscc,commin-fast
 
 .PHONY: demo test docs lint types check clean

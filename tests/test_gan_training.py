@@ -157,9 +157,20 @@ def test_feature_heads_judge_by_group_and_teach_the_generator() -> None:
     assert (judged > alone).all()
 
 
+class Answers(nn.Module):
+    """An encoder that says the same latents, whatever it is shown."""
+
+    def __init__(self, latents: Tensor) -> None:
+        super().__init__()
+        self.latents = latents
+
+    def forward(self, images: Tensor, backbone: Backbone) -> Tensor:
+        return self.latents[: len(images)]
+
+
 @pytest.mark.usefixtures("untrained_network")
 def test_encoder_and_generator_learn_to_show_pictures_again(tmp_path: Path) -> None:
-    settings = {"reconstruction": 20.0, "latent": 1.0, "mixing": 0.0, "changes": []}
+    settings = {"reconstruction": 20.0, "latent": 0.0, "mixing": 0.0, "changes": []}
     faces = smooth_images(8, 32)
     run = make_run(tmp_path, settings, to_uint8(faces), size=32, lr=5e-3, images=8 * 60)
     training = run.trainable
@@ -167,22 +178,30 @@ def test_encoder_and_generator_learn_to_show_pictures_again(tmp_path: Path) -> N
     rows = training.draw(faces, torch.Generator().manual_seed(0))
     encoder = training.generator.encoder
     assert encoder is not None
-
-    def missed() -> tuple[float, float]:
-        made = training.generator.generator.synthesise(training._styles(rows, 1), training._noises(rows, 1))
-        latent = training.recipe.gan.latent
-        both = float(training._encoded(encoder, rows, made).detach())
-        mixed = {**rows, "crossover": torch.ones_like(rows["crossover"])}  # two latents each: nothing to tell
-        shown = float(training._encoded(encoder, mixed, made).detach())
-        return shown, (both - shown) / latent
-
-    first = missed()
-    assert first[1] > 0
+    first = float(training._encoded(encoder, rows, faces).detach())
     for _ in range(60):
         run.train_step()
-    last = missed()
-    assert last[0] < 0.8 * first[0]
-    assert last[1] < first[1]
+    assert float(training._encoded(encoder, rows, faces).detach()) < 0.8 * first
+
+
+@pytest.mark.usefixtures("untrained_network")
+def test_latents_are_told_of_pictures_with_one_latent_alone() -> None:
+    training = GanTraining(recipe({"reconstruction": 1.0, "latent": 3.0}, size=32), torch.zeros(8, 3, 32, 32))
+    rows = training.draw(smooth_images(8, 32), torch.Generator().manual_seed(0))
+    layers = training.recipe.model.layers
+    one, two = torch.full_like(rows["crossover"], layers), torch.full_like(rows["crossover"], layers - 1)
+    some = torch.cat([one[:2], two[2:]])
+    z = rows["z"][:, 1, 0]
+    wrong = torch.tensor([0.5, 1.0, 2.0, 4.0, 0.0, 0.0, 0.0, 0.0])  # of the first half, which is looked at
+
+    def loss(latents: Tensor, crossover: Tensor) -> float:
+        changed = {**rows, "crossover": crossover}
+        return float(training._encoded(Answers(latents), changed, rows["images"]).detach())  # type: ignore[arg-type]
+
+    assert loss(z, one) == pytest.approx(loss(z, two), abs=1e-5)
+    told = z + wrong[:, None]
+    assert loss(told, one) - loss(told, two) == pytest.approx(3 * float(wrong[:4].square().mean()), rel=1e-4)
+    assert loss(told, some) - loss(told, two) == pytest.approx(3 * float(wrong[:2].square().mean()), rel=1e-4)
 
 
 def test_the_generator_learns_a_colour(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Layers with equalised learning rate, plain and modulated by a style.
+"""Layers with equalised learning rate, plain and modulated by a style, and the spread over a minibatch.
 
 Weights are stored at unit variance and scaled where they are used, so that one learning rate suits all of them. An
 activation is √2·LeakyReLU(x) with slope 0.2, which keeps the variance; as LeakyReLU(√2·x) = √2·LeakyReLU(x), the gain

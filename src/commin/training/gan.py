@@ -120,10 +120,10 @@ class GanTraining:
         self.recipe, self.validation = recipe, validation
         self.features_name, self.features = find_features(recipe.model.size)
         self.discriminator = _judge(recipe)
-        looks = recipe.discriminator.feature_width or recipe.gan.reconstruction
-        self.backbone = load_backbone(NETWORK) if looks else None
-        encoder = Encoder(recipe.model.style_dim) if recipe.gan.reconstruction else None
-        self.generator = GeneratorPhase(_maker(recipe), encoder)
+        again = recipe.gan.reconstruction > 0
+        self.backbone = load_backbone(NETWORK) if again or recipe.discriminator.feature_width else None
+        self.lpips = load_lpips(NETWORK) if again else None
+        self.generator = GeneratorPhase(_maker(recipe), Encoder(recipe.model.style_dim) if again else None)
         self.phases: Mapping[str, nn.Module] = {"discriminator": self.discriminator, "generator": self.generator}
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
@@ -168,12 +168,13 @@ class GanTraining:
     def _encoded(self, encoder: Encoder, rows: dict[str, Tensor], made: Tensor) -> Tensor:
         """4·MSE + LPIPS of training pictures shown again, and λ times the error of latents told from pictures made."""
         assert self.backbone is not None
-        half = {key: value[: (len(value) + 1) // 2] for key, value in rows.items()}
+        assert self.lpips is not None
+        half = _half(rows)
         images, network = half["images"], self.backbone.to(made.device)
         styles = self.generator.generator.styles(encoder(images, network))
         shown = self.generator.generator.synthesise(styles, self._noises(half, 1))
-        distances = load_lpips(NETWORK).to(made.device)(shown, images)
-        error = 4 * (shown - images).square().mean() + distances.mean()
+        with torch.autocast(made.device.type, enabled=False):
+            error = 4 * (shown - images).square().mean() + self.lpips.to(made.device)(shown, images).mean()
         alone = (half["crossover"][:, 1] == self.recipe.model.layers).float()
         missed = (encoder(made[: len(images)], network) - half["z"][:, 1, 0]).square().mean(1)
         return error + self.recipe.gan.latent * (alone * missed).sum() / alone.sum().clamp_min(1)
@@ -201,7 +202,7 @@ class GanTraining:
 
     def _path(self, rows: dict[str, Tensor]) -> Tensor:
         """Path length penalty in float32; moves the running mean."""
-        half = {key: value[: (len(value) + 1) // 2] for key, value in rows.items()}
+        half = _half(rows)
         mean = self.generator.path_length
         with torch.autocast(mean.device.type, enabled=False):
             w = self._styles(half, 1)
@@ -251,6 +252,10 @@ class GanTraining:
         assert isinstance(phase, GeneratorPhase)
         save_generator(phase.generator, path.with_suffix(".safetensors"))
         save_discriminator(self.discriminator, path.with_name(f"{path.name}-discriminator.safetensors"))
+
+
+def _half(rows: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value[: (len(value) + 1) // 2] for key, value in rows.items()}
 
 
 def _maker(recipe: GanRecipe) -> Generator:
