@@ -10,12 +10,41 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from commin.codec.blocks import GDN
-from commin.codec.deepjscc import DeepJSCC, DeepJSCCConfig
+from commin.codec.deepjscc import DeepJSCC
+from commin.codec.ends import DeepJSCCConfig
 from commin.codec.files import load_codec, save_codec
 from commin.errors import UserError
 from commin.units import power
 
 BCRS = [Fraction(1, 192), Fraction(1, 48), Fraction(1, 12)]
+SIZES = {
+    "convolutional": {"widths": (4, 4, 4)},
+    "transformer": {"transformer": {"width": 64, "encoder_blocks": 1, "decoder_blocks": 1}},
+}
+
+
+def untrained(kind: str, channels: tuple[int, ...]) -> DeepJSCC:
+    """A small codec; a transformer's layers that start at zero are moved from there."""
+    torch.manual_seed(0)
+    made = DeepJSCC(DeepJSCCConfig.model_validate({**SIZES[kind], "latent_channels": channels, "image_size": 64}))
+    if kind == "transformer":
+        with torch.no_grad():
+            for parameter in made.parameters():
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    return made.eval()
+
+
+@pytest.fixture(scope="module", params=list(SIZES))
+def codec(request: pytest.FixtureRequest) -> DeepJSCC:
+    """Of either kind, at the three ρ."""
+    return untrained(request.param, (8, 32, 128))
+
+
+@pytest.fixture
+def codec_file(codec: DeepJSCC, tmp_path: Path) -> Path:
+    """That codec as a model file."""
+    save_codec(codec, tmp_path / "codec.safetensors")
+    return tmp_path / "codec.safetensors"
 
 
 @pytest.mark.parametrize(("bcr", "k"), list(zip(BCRS, [64, 256, 1024], strict=True)))
@@ -31,11 +60,10 @@ def test_symbols_and_power(codec: DeepJSCC, images: torch.Tensor, bcr: Fraction,
     assert estimate.max() <= 1
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.integers(1, 70), st.integers(1, 70))
-def test_any_size_by_padding(height: int, width: int) -> None:
-    torch.manual_seed(0)
-    small = DeepJSCC(DeepJSCCConfig(widths=(4, 4, 4), latent_channels=(8,), image_size=64))
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from(list(SIZES)))
+def test_any_size_by_padding(height: int, width: int, kind: str) -> None:
+    small = untrained(kind, (8,))
     z = small.encode(torch.rand(1, 3, height, width), torch.zeros(1), Fraction(1, 192))
     assert z.shape[1] == 4 * -(-height // 16) * -(-width // 16)
     assert small.decode(z, torch.zeros(1), (height, width)).shape == (1, 3, height, width)
@@ -49,9 +77,12 @@ def test_rows_do_not_depend_on_the_batch(codec: DeepJSCC, images: torch.Tensor) 
     assert torch.allclose(codec.decode(z, snr)[2], codec.decode(alone, snr[2:3])[0], atol=1e-5)
 
 
-def test_every_parameter_gets_a_gradient(images: torch.Tensor) -> None:
+@pytest.mark.parametrize("kind", list(SIZES))
+def test_every_parameter_gets_a_gradient(images: torch.Tensor, kind: str) -> None:
     torch.manual_seed(1)
     own = DeepJSCC(DeepJSCCConfig(widths=(32, 32, 32), latent_channels=(8, 32), bottleneck=32, image_size=64))
+    if kind == "transformer":
+        own = untrained(kind, (8, 32))
     for bcr in own.config.bcrs:
         z = own.encode(images, torch.zeros(4), bcr)
         (own.decode(z, torch.zeros(4)) - images).square().mean().backward()

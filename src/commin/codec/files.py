@@ -8,7 +8,8 @@ from typing import Literal
 
 import torch
 
-from commin.codec.deepjscc import Decoder, DeepJSCC, DeepJSCCConfig
+from commin.codec.deepjscc import DeepJSCC, make_decoder
+from commin.codec.ends import Decoder, DeepJSCCConfig
 from commin.modelfile import load_strict, read_config, read_model, write_model
 
 KIND = "deepjscc"
@@ -42,6 +43,6 @@ def save_decoder(decoder: Decoder, path: Path, dtype: torch.dtype = torch.float1
 def load_decoder(path: Path) -> Decoder:
     """Read a decoder that `save_decoder` wrote, in float32 and evaluation mode. Raises UserError as `load_codec`."""
     config_json, tensors = read_model(path, DECODER_KIND)
-    decoder = Decoder(read_config(DeepJSCCConfig, config_json, path))
+    decoder = make_decoder(read_config(DeepJSCCConfig, config_json, path))
     load_strict(decoder, tensors, path)
     return decoder.eval()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from commin.codec.deepjscc import Decoder
+from commin.codec.ends import Decoder
 from commin.errors import UserError
 from commin.receivers.base import Arrival
 

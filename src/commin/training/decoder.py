@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from commin.codec.deepjscc import Decoder
+from commin.codec.ends import Decoder
 from commin.codec.files import load_codec, save_decoder
 from commin.codec.reference import LinkConfig
 from commin.errors import UserError

@@ -38,8 +38,8 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 def is_matrix(parameter: Tensor) -> bool:
-    """Whether Muon takes a parameter: two dimensions or more, both sides of its matrix at least `MIN_SIDE`."""
-    return parameter.ndim >= 2 and min(parameter.shape[0], parameter[0].numel()) >= MIN_SIDE
+    """Whether Muon takes a parameter: a matrix or kernel, no stack of matrices, both sides at least `MIN_SIDE`."""
+    return parameter.ndim in (2, 4) and min(parameter.shape[0], parameter[0].numel()) >= MIN_SIDE
 
 
 class Muon(torch.optim.Optimizer):
