@@ -134,6 +134,15 @@ def test_rows_see_the_inn_of_their_bcr(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("own")
+def test_what_arrives_is_clipped_as_a_receiver_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = training(make_run(tmp_path))
+    images = torch.rand(4, 3, 64, 64)
+    rows = trained.draw(images, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(trained.link, "picture", lambda *_: images * 4 - 2)
+    assert torch.equal(trained.receive(rows), (images * 4 - 2).clamp(0, 1))
+
+
+@pytest.mark.usefixtures("own")
 def test_a_perfect_velocity_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss is that of x − (y + σ·n), over r²."""
     trained = training(make_run(tmp_path, inn=False))

@@ -22,7 +22,7 @@ from commin.images import to_picture, to_uint8
 from commin.training import checkpoint
 from commin.training.codec import CodecRecipe, CodecTraining
 from commin.training.loop import Run
-from commin.training.muon import Muon, orthogonalize
+from commin.training.muon import Muon, is_matrix, orthogonalize
 from commin.training.optimizer import learning_rate
 from commin.training.reader import batch_indices
 from commin.training.recipe import LoopConfig, parse
@@ -309,6 +309,13 @@ def test_muon_leaves_vectors_to_adamw() -> None:
             module(x).square().mean().backward()
             optimizer.step()
     assert torch.allclose(mine.weight, theirs.weight, atol=1e-6)
+
+
+def test_muon_takes_matrices_and_kernels_but_no_stacks_of_matrices() -> None:
+    assert is_matrix(torch.empty(16, 32))
+    assert is_matrix(torch.empty(16, 2, 3, 3))
+    assert not is_matrix(torch.empty(64, 16, 16))
+    assert not is_matrix(torch.empty(15, 32))
 
 
 def test_muon_run_resumes_bit_for_bit(tmp_path: Path) -> None:

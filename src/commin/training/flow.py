@@ -96,7 +96,7 @@ class FlowTraining:
         codec = self.codec.to(rows["images"].device)
         assert codec.encoder is not None
         assert codec.decoder is not None
-        return self.link.picture(codec.encoder, codec.decoder, rows)
+        return self.link.picture(codec.encoder, codec.decoder, rows).clamp(0, 1)  # as `Decoder.forward` gives it
 
     @torch.no_grad()
     def conditions(self, state: Tensor, y: Tensor, rows: dict[str, Tensor]) -> tuple[Tensor, ...]:

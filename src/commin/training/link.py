@@ -41,7 +41,7 @@ class MixedLink:
         }
 
     def picture(self, encoder: Encoder, decoder: Decoder, rows: dict[str, Tensor]) -> Tensor:
-        """y of the rows of `draw`: through the encoder, AWGN and the decoder, (B, 3, H, W) in [0, 1].
+        """y of the rows of `draw`: through the encoder, AWGN and the decoder, (B, 3, H, W), not clipped to [0, 1].
 
         Both ends know the SNR. A smaller ρ sends the first channels of the latent alone.
         """
