@@ -8,7 +8,8 @@ usage: python benchmarks/inverse.py [--data FOLDER|ZIP] [--generator FILE] [--se
 * ablation: w alone, layers too, noise maps too, at three points.
 * time: seconds a picture, one at a time, beside deepjscc, commin-fast and commin (counted up from 20 calls, or all by
   --literal); LPIPS against 10, 30, 100, 300, 1000 steps.
-* quality: kernel distance of generated pictures to 5,000 of the train split, beside that of the prior's and real ones.
+* quality: kernel and Fréchet distance of generated pictures to 5,000 of the train split, beside the prior's and others
+  of that split.
 * tune: a grid (--phases "150;50,50,25,25", --rates, --weights) on ``valid``; the best of each ρ goes to --tuned FILE,
   for commin zoo add FILE --model faces64 --kind inverse-jscc
 Without --generator and --settings those of the zoo are taken. A killed run goes on: rows that --out holds are kept, as

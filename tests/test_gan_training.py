@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from commin.errors import UserError
 from commin.images import to_uint8
 from commin.metrics.backbones import Backbone
-from commin.metrics.lpips import Lpips
 from commin.modelfile import write_model
 from commin.stylegan2.augment import NUMBERS, augment, colour, cutout, translate
 from commin.stylegan2.feature_heads import FeatureHeads
 from commin.stylegan2.files import load_discriminator, load_generator, save_discriminator, save_generator
 from commin.stylegan2.generator import Generator
-from commin.training.gan import GanRecipe, GanTraining, GeneratorPhase, pixel_features
+from commin.training.gan import GanRecipe, GanTraining, GeneratorPhase
+from commin.training.gan_features import pixel_features
 from commin.training.kinds import KINDS
 from commin.training.loop import Run
 from commin.training.recipe import parse, read_yaml
@@ -36,9 +36,7 @@ def untrained_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A SqueezeNet of random weights in the place of ImageNet's."""
     torch.manual_seed(0)
     network = Backbone("squeeze")
-    lpips = Lpips(network, [torch.rand(1, channels, 1, 1) for channels in network.channels])
     monkeypatch.setattr("commin.training.gan.load_backbone", lambda name: network)
-    monkeypatch.setattr("commin.training.gan.load_lpips", lambda name: lpips)
 
 
 def recipe(gan: dict[str, Any] | None = None, feature_width: int = 0, size: int = 16, **loop: Any) -> GanRecipe:
@@ -106,9 +104,9 @@ def test_each_phase_moves_its_own_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("untrained_network")
-def test_with_heads_and_encoder_resume_is_bit_for_bit_and_the_network_stays(tmp_path: Path) -> None:
-    settings, faces = {"reconstruction": 2.0}, to_uint8(smooth_images(20, 32))
-    whole = make_run(tmp_path, settings, faces, feature_width=6, size=32)
+def test_with_heads_resume_is_bit_for_bit_and_the_network_stays(tmp_path: Path) -> None:
+    faces = to_uint8(smooth_images(20, 32))
+    whole = make_run(tmp_path, None, faces, feature_width=6, size=32)
     assert isinstance(whole.trainable, GanTraining)
     network = whole.trainable.backbone
     assert network is not None
@@ -118,7 +116,7 @@ def test_with_heads_and_encoder_resume_is_bit_for_bit_and_the_network_stays(tmp_
     whole.save()
     for _ in range(2):
         whole.train_step()
-    rest = make_run(tmp_path, settings, faces, feature_width=6, size=32)
+    rest = make_run(tmp_path, None, faces, feature_width=6, size=32)
     rest.resume()
     for _ in range(2):
         rest.train_step()
@@ -130,7 +128,6 @@ def test_with_heads_and_encoder_resume_is_bit_for_bit_and_the_network_stays(tmp_
     fresh = GanTraining(recipe(feature_width=6), torch.zeros(8, 3, 16, 16, dtype=torch.uint8)).discriminator
     trained = [key for key in keys if "feature_heads" in key and key.endswith("original")]
     assert len(trained) == 9
-    assert any("encoder" in key for key in whole.trainable.phases["generator"].state_dict())
     assert not any(torch.equal(keys[key], fresh.state_dict()[key]) for key in trained)
 
 
@@ -155,53 +152,6 @@ def test_feature_heads_judge_by_group_and_teach_the_generator() -> None:
     judged = training._against(faces, -1.0)
     alone = torch.nn.functional.softplus(-training.discriminator(faces))
     assert (judged > alone).all()
-
-
-class Answers(nn.Module):
-    """An encoder that says the same latents, whatever it is shown."""
-
-    def __init__(self, latents: Tensor) -> None:
-        super().__init__()
-        self.latents = latents
-
-    def forward(self, images: Tensor, backbone: Backbone) -> Tensor:
-        return self.latents[: len(images)]
-
-
-@pytest.mark.usefixtures("untrained_network")
-def test_encoder_and_generator_learn_to_show_pictures_again(tmp_path: Path) -> None:
-    settings = {"reconstruction": 20.0, "latent": 0.0, "mixing": 0.0, "changes": []}
-    faces = smooth_images(8, 32)
-    run = make_run(tmp_path, settings, to_uint8(faces), size=32, lr=5e-3, images=8 * 60)
-    training = run.trainable
-    assert isinstance(training, GanTraining)
-    rows = training.draw(faces, torch.Generator().manual_seed(0))
-    encoder = training.generator.encoder
-    assert encoder is not None
-    first = float(training._encoded(encoder, rows, faces).detach())
-    for _ in range(60):
-        run.train_step()
-    assert float(training._encoded(encoder, rows, faces).detach()) < 0.8 * first
-
-
-@pytest.mark.usefixtures("untrained_network")
-def test_latents_are_told_of_pictures_with_one_latent_alone() -> None:
-    training = GanTraining(recipe({"reconstruction": 1.0, "latent": 3.0}, size=32), torch.zeros(8, 3, 32, 32))
-    rows = training.draw(smooth_images(8, 32), torch.Generator().manual_seed(0))
-    layers = training.recipe.model.layers
-    one, two = torch.full_like(rows["crossover"], layers), torch.full_like(rows["crossover"], layers - 1)
-    some = torch.cat([one[:2], two[2:]])
-    z = rows["z"][:, 1, 0]
-    wrong = torch.tensor([0.5, 1.0, 2.0, 4.0, 0.0, 0.0, 0.0, 0.0])  # of the first half, which is looked at
-
-    def loss(latents: Tensor, crossover: Tensor) -> float:
-        changed = {**rows, "crossover": crossover}
-        return float(training._encoded(Answers(latents), changed, rows["images"]).detach())  # type: ignore[arg-type]
-
-    assert loss(z, one) == pytest.approx(loss(z, two), abs=1e-5)
-    told = z + wrong[:, None]
-    assert loss(told, one) - loss(told, two) == pytest.approx(3 * float(wrong[:4].square().mean()), rel=1e-4)
-    assert loss(told, some) - loss(told, two) == pytest.approx(3 * float(wrong[:2].square().mean()), rel=1e-4)
 
 
 def test_the_generator_learns_a_colour(tmp_path: Path) -> None:

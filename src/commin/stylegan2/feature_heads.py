@@ -7,8 +7,6 @@ Sources: Kumari et al., arXiv:2112.09130 (trained networks beside the discrimina
 (heads at several depths); Miyato et al., arXiv:1802.05957 (spectral normalisation).
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,10 +33,10 @@ class FeatureHead(nn.Sequential):
         )
 
 
-def look(images: Tensor, backbone: Backbone, taps: Sequence[int]) -> list[Tensor]:
+def look(images: Tensor, backbone: Backbone) -> list[Tensor]:
     """Features (B, C_i, H_i, W_i) of pictures in twice their size, scaled to length √C_i at each position."""
     features = backbone(F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False))
-    return [F.normalize(features[tap], dim=1) * features[tap].shape[1] ** 0.5 for tap in taps]
+    return [F.normalize(features[tap], dim=1) * features[tap].shape[1] ** 0.5 for tap in TAPS]
 
 
 class FeatureHeads(nn.Module):
@@ -56,7 +54,7 @@ class FeatureHeads(nn.Module):
     def forward(self, images: Tensor, backbone: Backbone) -> list[Tensor]:
         """Pictures (B, 3, H, W) in [0, 1] to logits (B, positions), a tensor for each head."""
         logits = []
-        for x, head in zip(look(images, backbone, TAPS), self.heads, strict=True):
+        for x, head in zip(look(images, backbone), self.heads, strict=True):
             spread = minibatch_std(x, self.group).to(x.dtype).expand(-1, 1, *x.shape[2:])
             logits.append(head(torch.cat([x, spread], dim=1)).flatten(1))
         return logits

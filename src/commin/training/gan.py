@@ -3,13 +3,12 @@
 Discriminator: softplus(D(G(z))) + softplus(−D(x)), and every ``r1_every`` steps γ/2·E‖∇_x D(x)‖². Generator:
 softplus(−D(G(z))), and every ``path_every`` steps the path length penalty E(‖J_wᵀ n‖ − a)², n ~ N(0, I) over the
 pixels, a the running mean of ‖J_wᵀ n‖. Lazy penalties are multiplied by their interval. D sees every picture augmented.
-With a ``feature_width`` each head on a trained network's features adds the same losses, the mean over its positions;
-with ``reconstruction`` an encoder is trained along, by the losses of `commin.stylegan2.encoder`.
+With a ``feature_width`` each head on a trained network's features adds the same losses, the mean over its positions.
 
 Sources: Karras et al., arXiv:1912.04958; Mescheder et al., arXiv:1801.04406 (R1); Zhao et al., arXiv:2006.10738.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
@@ -22,21 +21,17 @@ from torch.nn import functional as F
 from commin.errors import UserError
 from commin.images import from_uint8, grid
 from commin.metrics.kid import kernel_distance
-from commin.metrics.lpips import SMALLEST, load_backbone, load_lpips
+from commin.metrics.lpips import load_backbone
 from commin.randomness import generator as seeded
 from commin.stylegan2.augment import NUMBERS, Change, augment
 from commin.stylegan2.discriminator import Discriminator, DiscriminatorConfig
-from commin.stylegan2.encoder import Encoder
 from commin.stylegan2.feature_heads import NETWORK
 from commin.stylegan2.files import load_discriminator, load_generator, save_discriminator, save_generator
 from commin.stylegan2.generator import Generator, GeneratorConfig
 from commin.training import ranks
+from commin.training.gan_features import find_features
 from commin.training.paths import RecipePath
 from commin.training.recipe import Recipe, Strict
-from commin.zoo.fetch import MissingFileError
-
-Features = Callable[[Tensor], Tensor]
-"""Pictures (B, 3, H, W) in [0, 1] to features (B, F)."""
 
 VALIDATION_BATCH = 50
 
@@ -50,8 +45,6 @@ class GanConfig(Strict):
             running mean follows. It is taken over the first half of the rows.
         mixing: probability that a picture has the styles of two latents, changing over at a random layer.
         changes: what differentiable augmentation does.
-        reconstruction: weight of showing training pictures again; latent: of telling the latents of those made, beside
-            it. Both are taken over the first half of the rows, the latter where there is one latent only.
     """
 
     r1: float = Field(0.1, ge=0)
@@ -61,8 +54,6 @@ class GanConfig(Strict):
     path_decay: float = Field(0.01, gt=0, le=1)
     mixing: float = Field(0.9, ge=0, le=1)
     changes: tuple[Change, ...] = ("colour", "translation", "cutout")
-    reconstruction: float = Field(0.0, ge=0)
-    latent: float = Field(0.2, ge=0)
 
 
 class GanRecipe(Recipe):
@@ -90,13 +81,11 @@ class GanRecipe(Recipe):
                 f"data.size is {self.data.size}, but by their widths the generator makes {made} pixels a side and the "
                 f"discriminator takes {judged}"
             )
-        if self.gan.reconstruction and made < SMALLEST:
-            raise ValueError(f"gan.reconstruction: LPIPS takes pictures from {SMALLEST} pixels a side on, not {made}")
         return self
 
 
 class GeneratorPhase(nn.Module):
-    """The generator, its encoder if it has one, and the running mean of its path lengths: the state of a run.
+    """The generator and the running mean of its path lengths: the state of a run.
 
     A new generator's mean begins with 0 as in the paper's code; that of one from a file, which has lengths of its own,
     with the first that are measured, as from 0 the penalty would pull them down until the mean had caught up.
@@ -104,9 +93,9 @@ class GeneratorPhase(nn.Module):
 
     path_length: Tensor
 
-    def __init__(self, generator: Generator, encoder: Encoder | None = None) -> None:
+    def __init__(self, generator: Generator) -> None:
         super().__init__()
-        self.generator, self.encoder = generator, encoder
+        self.generator = generator
         self.register_buffer("path_length", torch.zeros(()))
 
 
@@ -120,10 +109,8 @@ class GanTraining:
         self.recipe, self.validation = recipe, validation
         self.features_name, self.features = find_features(recipe.model.size)
         self.discriminator = _judge(recipe)
-        again = recipe.gan.reconstruction > 0
-        self.backbone = load_backbone(NETWORK) if again or recipe.discriminator.feature_width else None
-        self.lpips = load_lpips(NETWORK) if again else None
-        self.generator = GeneratorPhase(_maker(recipe), Encoder(recipe.model.style_dim) if again else None)
+        self.backbone = load_backbone(NETWORK) if recipe.discriminator.feature_width else None
+        self.generator = GeneratorPhase(_maker(recipe))
         self.phases: Mapping[str, nn.Module] = {"discriminator": self.discriminator, "generator": self.generator}
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
@@ -153,8 +140,6 @@ class GanTraining:
             made = self.generator.generator.synthesise(self._styles(rows, 1), self._noises(rows, 1))
             loss = self._against(self._augment(made, rows, 2), -1.0)
             lazy = self._path(rows) * config.path_every if config.path and step % config.path_every == 0 else 0.0
-            if self.generator.encoder is not None:
-                lazy = lazy + config.reconstruction * self._encoded(self.generator.encoder, rows, made)
         return loss.mean() + lazy
 
     def _against(self, images: Tensor, sign: float) -> Tensor:
@@ -164,20 +149,6 @@ class GanTraining:
             for logits in self.discriminator.feature_heads(images, self.backbone.to(images.device)):
                 loss = loss + F.softplus(sign * logits).mean(1)
         return loss
-
-    def _encoded(self, encoder: Encoder, rows: dict[str, Tensor], made: Tensor) -> Tensor:
-        """4·MSE + LPIPS of training pictures shown again, and λ times the error of latents told from pictures made."""
-        assert self.backbone is not None
-        assert self.lpips is not None
-        half = _half(rows)
-        images, network = half["images"], self.backbone.to(made.device)
-        styles = self.generator.generator.styles(encoder(images, network))
-        shown = self.generator.generator.synthesise(styles, self._noises(half, 1))
-        with torch.autocast(made.device.type, enabled=False):
-            error = 4 * (shown - images).square().mean() + self.lpips.to(made.device)(shown, images).mean()
-        alone = (half["crossover"][:, 1] == self.recipe.model.layers).float()
-        missed = (encoder(made[: len(images)], network) - half["z"][:, 1, 0]).square().mean(1)
-        return error + self.recipe.gan.latent * (alone * missed).sum() / alone.sum().clamp_min(1)
 
     def _styles(self, rows: dict[str, Tensor], phase: int) -> Tensor:
         """w+ (B, L, D), the second latent's from the row's crossover on."""
@@ -279,24 +250,3 @@ def _judge(recipe: GanRecipe) -> Discriminator:
 def _check_size(held: BaseModel, wanted: BaseModel, path: str, key: str) -> None:
     if held != wanted:
         raise UserError(f"{path}: holds a network of {held}, and the recipe's {key} says {wanted}")
-
-
-def find_features(size: int) -> tuple[str, Features]:
-    """SqueezeNet's pooled features, or `pixel_features` below 32 pixels and without its weights; the name first."""
-    if size < 32:
-        return "pixels", pixel_features
-    try:
-        return "squeeze", load_backbone("squeeze").pooled
-    except MissingFileError:
-        return "pixels", pixel_features
-
-
-def pixel_features(images: Tensor) -> Tensor:
-    """Mean and four times the standard deviation of each colour in 8×8 cells, pictures in [−1, 1]: (B, 384).
-
-    What is used where there is no trained backbone: it sees colour, layout and contrast, no faces.
-    """
-    images = images * 2 - 1
-    mean = F.adaptive_avg_pool2d(images, 8)
-    spread = (F.adaptive_avg_pool2d(images.square(), 8) - mean.square()).clamp_min(0).sqrt()
-    return torch.cat([mean, 4 * spread], dim=1).flatten(1)
