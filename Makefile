@@ -2,8 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= out/demo
-# What the demo shows. inverse-jscc takes its time, and its generator is weak yet.
-RECEIVERS ?= deepjscc,commin-fast
+RECEIVERS ?= deepjscc,inverse-jscc,commin-fast
 
 .PHONY: demo test docs lint types check clean
 

@@ -10,8 +10,8 @@ usage: python benchmarks/inverse.py [--data FOLDER|ZIP] [--generator FILE] [--se
   --literal); LPIPS against 10, 30, 100, 300, 1000 steps.
 * quality: kernel and Fréchet distance of generated pictures to 5,000 of the train split, beside the prior's and others
   of that split.
-* tune: a grid (--phases "150;50,50,25,25", --rates, --weights) on ``valid``; the best of each ρ goes to --tuned FILE,
-  for commin zoo add FILE --model faces64 --kind inverse-jscc
+* tune: a grid (--ratios, --phases "150;50,50,25,25", --rates, --weights) on ``valid``; of all that --out then holds the
+  best for each ρ goes to --tuned FILE, for commin zoo add FILE --model faces64 --kind inverse-jscc
 Without --generator and --settings those of the zoo are taken. A killed run goes on: rows that --out holds are kept, as
 long as they were made with the same files and numbers. Pictures are the first of their split.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from inverse_bench import MODEL, Bench, Row, Tasks
+from inverse_bench import MODEL, RATIOS, Bench, Row, Tasks
 from inverse_quality import quality_tasks
 from inverse_rows import ablation_tasks, ceiling_tasks, points_tasks, sanity_tasks
 from inverse_time import time_tasks
@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--literal", action="store_true")
+    parser.add_argument("--ratios", default=",".join(RATIOS), help="those that are tuned")
     parser.add_argument("--phases", default="50;150;50,50;50,50,25,25")
     parser.add_argument("--rates", default="0.1")
     parser.add_argument("--weights", default="0,0.1,0.3,1")
@@ -80,7 +81,7 @@ def main() -> None:
     if unknown := set(options.only.split(",")) - PARTS.keys():
         parser.error(f"--only {', '.join(unknown)}: choose among {', '.join(PARTS)}")
     settings = read_settings(InverseSettings, options.settings) if options.settings else InverseSettings()
-    grid = make_grid(options.phases, options.rates, options.weights)
+    grid = make_grid(options.ratios, options.phases, options.rates, options.weights)
     bench = Bench(
         ImageSet(data_path(options.data)), load_generator(options.generator), settings, grid, 0, options.batch,
         options.seed, options.literal,
@@ -105,7 +106,7 @@ def main() -> None:
                 print(f"{name}: {line(task, rows[task])}", flush=True)
                 save(kept, options.out)
         if name == "tune":
-            write_best({task: rows[task] for task in tune_tasks(bench)}, options.tuned)
+            write_best(rows, options.tuned)
 
 
 def save(content: dict[str, Any], path: Path | None) -> None:

@@ -40,7 +40,7 @@ class Bench:
         source: the data set.
         generator: the generator to invert.
         settings: the search at each ρ.
-        grid: the searches that ``tune`` tries.
+        grid: the searches that ``tune`` tries, each at its ρ.
         pictures: of the part at hand.
         batch: pictures inverted at once, whatever the settings say.
         seed: of all noise.
@@ -50,7 +50,7 @@ class Bench:
     source: ImageSet
     generator: Generator
     settings: InverseSettings
-    grid: tuple[IloConfig, ...]
+    grid: tuple[tuple[str, IloConfig], ...]
     pictures: int
     batch: int
     seed: int
@@ -87,11 +87,10 @@ class Bench:
             return {"psnr": psnr(found, images), "lpips": load_lpips()(found, images)}
 
 
-def phases(total: int) -> tuple[int, ...]:
-    """So many steps shared out as ILO's 50, 50, 25, 25."""
-    first = total // 3
-    second = (total - 2 * first) // 2
-    return (first, first, second, total - 2 * first - second)
+def shared(total: int, steps: tuple[int, ...]) -> tuple[int, ...]:
+    """So many steps, shared out over the phases as these are; what is left by rounding goes to the first."""
+    later = [total * count // sum(steps) for count in steps[1:]]
+    return (total - sum(later), *later)
 
 
 def search_of(steps: tuple[int, ...], rate: float = 0.1, lpips: float = 1.0, noises: bool = True) -> IloConfig:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from inverse_bench import BCR, MODEL, Bench, Row, Tasks, beside, phases, search_of
+from inverse_bench import BCR, MODEL, Bench, Row, Tasks, beside, search_of, shared
 from speed_receivers import Walk
 from torch import Tensor
 
@@ -75,7 +75,7 @@ def counted_row(bench: Bench, name: str) -> Row:
 def curve_row(bench: Bench, steps: int) -> Row:
     images, identities = bench.faces("test")
     found = bench.at(BCR)
-    receiver = bench.receiver(search_of(phases(steps), found.rates[0], found.lpips, found.noises))
+    receiver = bench.receiver(search_of(shared(steps, found.steps), found.rates[0], found.lpips, found.noises))
     plain = bench.sent(DeepJSCCReceiver(), images, BCR, SNR_DB)
     begin = time.perf_counter()
     ours = bench.sent(receiver, images, BCR, SNR_DB)

@@ -5,7 +5,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from inverse_bench import RATIOS, SNRS_DB, Bench, Row, Tasks, search_of
+from inverse_bench import SNRS_DB, Bench, Row, Tasks, search_of
 from inverse_rows import point_row
 
 from commin.receivers.commin_table import write_settings
@@ -13,21 +13,23 @@ from commin.receivers.inverse_jscc import InverseSettings
 from commin.stylegan2.ilo import IloConfig
 
 
-def make_grid(steps: str, rates: str, weights: str) -> tuple[IloConfig, ...]:
-    """Searches from options: phases by commas, several by semicolons; rates; weights of LPIPS, MSE's being 1."""
+def make_grid(ratios: str, steps: str, rates: str, weights: str) -> tuple[tuple[str, IloConfig], ...]:
+    """Searches from options: ratios, phases by commas and several by semicolons, rates, weights of LPIPS over MSE's."""
     shares = [tuple(int(count) for count in part.split(",")) for part in steps.split(";")]
     numbers = ([float(part) for part in text.split(",")] for text in (rates, weights))
-    return tuple(search_of(share, rate, weight) for share, rate, weight in product(shares, *numbers))
+    return tuple(
+        (bcr, search_of(share, rate, weight))
+        for bcr, share, rate, weight in product(ratios.split(","), shares, *numbers)
+    )
 
 
 def tune_tasks(bench: Bench) -> Tasks:
-    """Every search of the grid at every ρ."""
+    """Every search of the grid."""
     return {
         f"{bcr}, steps {','.join(map(str, s.steps))}, rate {s.rates[0]:g}, LPIPS × {s.lpips:g}": partial(
             tune_row, bench, bcr, s
         )
-        for bcr in RATIOS
-        for s in bench.grid
+        for bcr, s in bench.grid
     }
 
 
@@ -41,9 +43,9 @@ def tune_row(bench: Bench, bcr: str, search: IloConfig) -> Row:
 
 def write_best(rows: Mapping[str, Row], path: Path) -> None:
     """The search of lowest LPIPS at each ρ, as settings of inverse-jscc."""
-    best = {
-        bcr: min((row for row in rows.values() if row["bcr"] == bcr), key=lambda row: row["lpips"]) for bcr in RATIOS
-    }
+    best: dict[str, Row] = {}
+    for row in sorted(rows.values(), key=lambda row: row["lpips"]):
+        best.setdefault(row["bcr"], row)
     write_settings(InverseSettings.model_validate({"ratios": {bcr: row["search"] for bcr, row in best.items()}}), path)
     for bcr, row in best.items():
         print(f"ρ = {bcr}: {row['lpips_ratio']} of DeepJSCC's LPIPS, PSNR {row['psnr_db']} dB, by {row['search']}")
