@@ -130,10 +130,13 @@ def test_what_cannot_be_a_generator(tmp_path: Path) -> None:
 def test_what_the_benchmark_tunes_the_zoo_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
     tune = importlib.import_module("inverse_tune")
-    phases = importlib.import_module("inverse_bench").phases
-    assert phases(150) == IloConfig().steps
-    assert [sum(phases(steps)) for steps in (10, 30, 100, 300, 1000)] == [10, 30, 100, 300, 1000]
-    grid = tune.make_grid("4;2,2", "0.1", "0.5,2")
+    shared = importlib.import_module("inverse_bench").shared
+    assert shared(75, IloConfig().steps) == (26, 25, 12, 12)
+    assert shared(1000, (110, 0, 0, 0, 40)) == (734, 0, 0, 0, 266)
+    ratios = ("1/192", "1/48", "1/12")
+    tried = tune.make_grid(",".join(ratios), "4;2,2", "0.1", "0.5,2")
+    assert [bcr for bcr, _ in tried] == [bcr for bcr in ratios for _ in range(4)]
+    grid = [search for bcr, search in tried if bcr == "1/48"]
     assert [(search.steps, search.lpips) for search in grid] == [((4,), 0.5), ((4,), 2.0), ((2, 2), 0.5), ((2, 2), 2.0)]
     figures = {"psnr_db": 20.0, "lpips_ratio": 0.9}
     rows = {
