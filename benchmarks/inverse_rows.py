@@ -11,6 +11,8 @@ from commin.stylegan2.ilo import IloConfig
 
 CORNERS = (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0))
 STAGES = (110, 0, 0, 0, 40)
+"""Steps of the ablation: over w, and over what enters the last block."""
+
 RECOVERED = 0.05
 """LPIPS up to which a picture counts as found again."""
 
