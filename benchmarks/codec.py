@@ -1,6 +1,6 @@
 """The codec on a data set: PSNR at every ρ and SNR beside the uncoded (PCA) and Gaussian OPTA lines, LPIPS, SSIM.
 
-usage: python benchmarks/codec.py --data FOLDER|ZIP [--model faces64|FILE.safetensors] [--out results/codec.json]
+usage: python benchmarks/codec.py --data FOLDER|ZIP [--model faces64|FILE] [--refine N] [--out results/codec.json]
 PSNR is of the mean MSE, as the lines are; the mean of per-picture PSNR stands beside it. 95 % intervals are
 bootstrapped over identities.
 """
@@ -38,12 +38,12 @@ def interval(errors: torch.Tensor, identities: list[str], draws: int = 2000) -> 
     return low, high
 
 
-def point(link: commin.Link, images: torch.Tensor, snr: float, seed: int) -> dict[str, torch.Tensor]:
+def point(link: commin.Link, images: torch.Tensor, snr: float, seed: int, refinement: int) -> dict[str, torch.Tensor]:
     """Per-picture figures of one (ρ, SNR)."""
     lpips = try_lpips()
     columns: dict[str, list[torch.Tensor]] = {"mse": [], "psnr": [], "ssim": [], "lpips": [], "snr": []}
-    for part in images.split(64):
-        result = link.transmit(part, snr, seed)
+    for part in images.split(32 if refinement else 64):
+        result = link.transmit(part, snr, seed, refinement=refinement)
         columns["mse"].append(mse(result.images, part))
         columns["psnr"].append(psnr(result.images, part))
         columns["ssim"].append(ssim(result.images, part))
@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-lines", action="store_true", help="skip the PCA and OPTA lines (minutes the first time)")
+    parser.add_argument("--refine", type=int, default=0, help="steps by which the transmitter refines its symbols")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
 
@@ -78,7 +79,7 @@ def main() -> None:
         link = commin.load(options.model, bcr=text)
         k = latent_channels(parse_bcr(text)) // 2 * 16
         for snr in SNRS_DB:
-            got = point(link, images, snr, options.seed)
+            got = point(link, images, snr, options.seed, options.refine)
             ours = linear_to_db(1 / float(got["mse"].mean()))
             pca, opta = (linear_to_db(1 / f(lines, k, snr)) if lines is not None else None for f in (pca_mse, opta_mse))
             row = {
@@ -104,7 +105,8 @@ def main() -> None:
         path = codec_path(options.model)
         about = {
             "data": source.path.name, "split": options.split, "split_sha256": split_hash(entries),
-            "images": len(images), "seed": options.seed, "weights": {path.name: sha256(path)},
+            "images": len(images), "seed": options.seed, "refinement": options.refine,
+            "weights": {path.name: sha256(path)},
             "commin": commin.__version__,
             "torch": torch.__version__, "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         }  # fmt: skip

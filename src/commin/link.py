@@ -75,6 +75,7 @@ class Link:
         design_snr_db: float | Sequence[float] | Tensor | None = None,
         told_snr_db: float | Sequence[float] | Tensor | None = None,
         samples: int = 1,
+        refinement: int = 0,
     ) -> Transmission:
         """Send pictures and restore what arrives.
 
@@ -85,6 +86,7 @@ class Link:
             design_snr_db: the SNR the encoder is told; None for the true one.
             told_snr_db: the SNR the receiver is told; None for what the channel tells.
             samples: restored pictures S for each image.
+            refinement: steps by which the transmitter refines the symbols (`commin.codec.refinement`).
 
         Returns:
             The `Transmission`.
@@ -95,7 +97,7 @@ class Link:
         images = check_images(images).to(self.device)
         snrs = self._snrs(snr_db, len(images), "snr_db")
         design = snrs if design_snr_db is None else self._snrs(design_snr_db, len(images), "design_snr_db")
-        symbols = self.codec.encode(images, design, self.bcr)
+        symbols = self.codec.encode(images, design, self.bcr, refinement)
         received = self.channel(symbols, snrs, image_generators(images, seed, "channel"))
         arrived = symbols if received.csi is None or received.csi.gains is None else received.csi.gains * symbols
         measured = measured_snr_db(arrived, received.symbols - arrived)

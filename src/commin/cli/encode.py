@@ -24,6 +24,9 @@ def encode(
     model: Annotated[str, typer.Option(help="A model of the zoo or a codec file.")] = "faces64",
     crop: Annotated[str, typer.Option(help="centre, face, top, celeba, stretch or L,T,R,B in pixels.")] = "centre",
     per_frame: Annotated[int, typer.Option(help="Pictures that share a frame; 0 for as many as fit, 16 at most.")] = 0,
+    refine: Annotated[
+        int, typer.Option(min=0, help="Steps by which each picture's symbols are refined; 30 is a good number.")
+    ] = 0,
     gap: Annotated[int, typer.Option(help="Symbols of silence before, between and after frames.")] = 64,
     clip: Annotated[float | None, typer.Option(help="Cut peaks to this many dB above the mean power.")] = None,
     sample_rate: Annotated[float, typer.Option(help="Samples per second.")] = 1e6,
@@ -66,7 +69,7 @@ def encode(
             part = photos[begin : begin + share]
             images = torch.stack([_framed(photo, crop, side) for photo in part]).to(link.device)
             header = Header.of(model_name(model), link.bcr, design_snr, len(part), side)
-            samples = frame_samples(header, _symbols(link, images, header), modem, clip)
+            samples = frame_samples(header, _symbols(link, images, header, refine), modem, clip)
             writer.write(silence)
             label = f"commin {len(part)} pictures"
             writer.annotate(writer.samples, len(samples), label, {"photos": [photo.name for photo in part]})
@@ -94,11 +97,11 @@ def _framed(photo: Path, crop: str, side: int) -> "Tensor":
     return to_tensor(frame(picture, photo_box(picture, crop), (side, side)))
 
 
-def _symbols(link: "Link", images: "Tensor", header: "Header") -> "Complex":
+def _symbols(link: "Link", images: "Tensor", header: "Header", refinement: int) -> "Complex":
     import numpy as np
     import torch
 
     design = torch.full((len(images),), float(header.design_snr_db), device=link.device)
     with torch.no_grad():
-        symbols = link.codec.encode(images, design, link.bcr)
+        symbols = link.codec.encode(images, design, link.bcr, refinement)
     return symbols.cpu().numpy().astype(np.complex64)

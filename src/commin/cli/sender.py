@@ -36,10 +36,11 @@ class Sender:
         points: Sequence[tuple[float, float]],
         seed: int,
         samples: int,
+        refinement: int,
         bar: CallBar,
     ) -> None:
         self.links, self.model, self.channel, self.points = links, model, channel, points
-        self.seed, self.samples, self.bar = seed, samples, bar
+        self.seed, self.samples, self.refinement, self.bar = seed, samples, refinement, bar
 
     def send(self, photo: Path, crop: str, folder: Path, stem: str) -> Iterator[Record]:
         """Transmit and yield each record once its pictures are written; ``STEM.png``, the panel, comes last."""
@@ -55,13 +56,15 @@ class Sender:
                 self.bar.label = f"{system}, {snr:g} dB"
                 begin = time.perf_counter()
                 try:
-                    result = link.transmit(image[None], snr, self.seed, design, samples=self._samples(system))
+                    result = link.transmit(
+                        image[None], snr, self.seed, design, samples=self._samples(system), refinement=self.refinement
+                    )
                 except UserError as error:
                     raise UserError(f"{photo}: {system}: {error}") from None
                 record = single_record(
                     image, result, link, name=str(photo), model=self.model, system=system, channel=self.channel,
                     snr_db=snr, design_snr_db=design, seed=self.seed, seconds=time.perf_counter() - begin,
-                    weights=weights, note=note,
+                    weights=weights, note=note, refinement=self.refinement,
                 )  # fmt: skip
                 pictures = result.samples[0].cpu()
                 cells = _cells(system, snr, pictures, record, image)
@@ -129,10 +132,13 @@ class Sender:
         if record.system in SAMPLERS:
             middle = result.samples.mean(1) if result.samples.shape[1] > 1 else result.estimate
             loss = float(psnr(middle.cpu(), image[None])) - record.psnr_db
-            price = f", {loss:.2f} dB below the {'mean' if result.samples.shape[1] > 1 else 'estimate'}"
+            price = f", {round(loss, 2) + 0.0:.2f} dB below the {'mean' if result.samples.shape[1] > 1 else 'estimate'}"
+        design = f"{record.design_snr_db:g} design" + (
+            f", {record.refinement} refining steps" if record.refinement else ""
+        )
         print(
             f"  {record.system}: k = {record.k}, n = {record.n}, ρ = {_ratio(record)}, "
-            f"SNR {record.snr_db:g} dB asked, {record.measured_snr_db:.2f} measured, {record.design_snr_db:g} design; "
+            f"SNR {record.snr_db:g} dB asked, {record.measured_snr_db:.2f} measured, {design}; "
             f"{', '.join(record_lines(record))}{price}"
         )
 

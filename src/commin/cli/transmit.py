@@ -30,6 +30,10 @@ def transmit(
         ),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Restored pictures for each photo, their mean and spread.")] = 1,
+    refine: Annotated[
+        int,
+        typer.Option(min=0, help="Steps by which the transmitter refines each photo's symbols; 30 is a good number."),
+    ] = 0,
     naturalness: Annotated[
         float | None,
         typer.Option(
@@ -95,7 +99,8 @@ def transmit(
     for photo in photos:
         try:
             stem = f"{photo.stem}-{taken[photo.stem]}" if taken[photo.stem] else photo.stem
-            sender = Sender(links, model, channel, list(zip(snrs, designs, strict=True)), seed, samples, bar)
+            points = list(zip(snrs, designs, strict=True))
+            sender = Sender(links, model, channel, points, seed, samples, refine, bar)
             for record in sender.send(photo, framing, folder, stem):
                 records.append(record)
                 write_json(records, folder / "transmit.json")

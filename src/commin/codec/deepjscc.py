@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from commin.codec.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from commin.codec.ends import Decoder, DeepJSCCConfig, Encoder
+from commin.codec.refinement import refine
 from commin.codec.transformer import TransformerDecoder, TransformerEncoder
 
 
@@ -30,12 +31,19 @@ class DeepJSCC(nn.Module):
         self.encoder = make_encoder(config) if encoder else None
         self.decoder = make_decoder(config) if decoder else None
 
-    def encode(self, images: Tensor, design_snr_db: Tensor, bcr: Fraction) -> Tensor:
-        """`Encoder.forward`. Raises ValueError where only the decoder was loaded."""
+    def encode(self, images: Tensor, design_snr_db: Tensor, bcr: Fraction, refinement: int = 0) -> Tensor:
+        """`Encoder.forward`, then as many steps of `commin.codec.refinement.refine`.
+
+        Raises ValueError where only the decoder was loaded, or, to refine, only the encoder.
+        """
         if self.encoder is None:
             raise ValueError("encode: this codec was loaded without its encoder")
         symbols: Tensor = self.encoder(images, design_snr_db, bcr)
-        return symbols
+        if not refinement:
+            return symbols
+        if self.decoder is None:
+            raise ValueError("encode: refinement needs the decoder, and this codec was loaded without it")
+        return refine(self.decoder, images, symbols, design_snr_db, refinement)
 
     def decode(self, symbols: Tensor, snr_db: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """`Decoder.forward`. Raises ValueError where only the encoder was loaded."""

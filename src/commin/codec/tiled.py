@@ -34,12 +34,13 @@ class TiledCodec(DeepJSCC):
         """The tiles of a picture."""
         return Tiles(height, width, self.config.image_size, self.overlap)
 
-    def encode(self, images: Tensor, design_snr_db: Tensor, bcr: Fraction) -> Tensor:
-        """Pictures (B, 3, H, W) to symbols, complex64 (B, N·k); as `commin.codec.deepjscc.Encoder.forward`."""
+    def encode(self, images: Tensor, design_snr_db: Tensor, bcr: Fraction, refinement: int = 0) -> Tensor:
+        """Pictures (B, 3, H, W) to symbols, complex64 (B, N·k); as `commin.codec.deepjscc.DeepJSCC.encode`."""
         tiles = self.tiles(images.shape[-2], images.shape[-1]).cut(images)
         design = design_snr_db.repeat_interleave(tiles.shape[1])
         parts = zip(tiles.flatten(0, 1).split(self.limit), design.split(self.limit), strict=True)
-        return torch.cat([super(TiledCodec, self).encode(*part, bcr) for part in parts]).view(len(images), -1)
+        symbols = [super(TiledCodec, self).encode(*part, bcr, refinement) for part in parts]
+        return torch.cat(symbols).view(len(images), -1)
 
     def decode(self, symbols: Tensor, snr_db: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Symbols (B, N·k) to pictures (B, 3, H, W), tiles blended; as `commin.codec.deepjscc.Decoder.forward`."""

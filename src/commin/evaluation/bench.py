@@ -198,7 +198,10 @@ class Bench:
             point, link = task.point, self.link(task.point)
             tap = cast("Tap", link.receiver)
             images = self.pictures.chunk(task.pictures).images
-            sent = link.transmit(images, point.snr_db, point.seed, point.design_snr_db, point.told_snr_db)
+            sent = link.transmit(
+                images, point.snr_db, point.seed, point.design_snr_db, point.told_snr_db,
+                refinement=self.config.refinement,
+            )  # fmt: skip
             self._sent = (point, task.pictures, _Arrived(sent, tap.arrival, tap.seconds))
         return self._sent[2]
 
@@ -232,6 +235,7 @@ class Bench:
             weights=self.weights | self.files_of(name, point.bcr), split=self.config.split,
             split_hash=self.split_hash, lost=lost, note=", ".join([*settings, *([note] if note else [])]),
             loss=getattr(system, "loss_name", ""),
+            refinement=0 if isinstance(system, Scheme) else self.config.refinement,
         )  # fmt: skip
 
     def _line_record(self, system: Line, point: Point) -> Record:

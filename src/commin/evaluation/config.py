@@ -39,6 +39,7 @@ class SweepConfig(Strict):
         limits: the same for single, slow systems; each of these is a unit of work of its own.
         settings: of reference systems, by name.
         equalizer: for channels with gains.
+        refinement: steps by which the transmitter refines its symbols (`commin.codec.refinement`).
         crop: a name of `commin.images.crop_box`; None for what the model was trained on.
         size: pixels a side of the pictures sent, a multiple of 16; None for what the model was trained on.
         fid: keep Inception features too and give the FID of sets of 2,000 pictures or more (`commin.evaluation.fid`).
@@ -58,6 +59,7 @@ class SweepConfig(Strict):
     limits: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     settings: dict[str, dict[str, float]] = Field(default_factory=dict)
     equalizer: Equalizer = "mmse"
+    refinement: int = Field(0, ge=0)
     crop: str | None = None
     size: int | None = Field(None, gt=0, multiple_of=16)
     fid: bool = False

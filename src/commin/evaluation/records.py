@@ -25,10 +25,11 @@ class Record(BaseModel):
 
     SNRs in dB per complex symbol, ``told_snr_db`` None where the receiver knew the true one; psnr in dB and ssim on
     8-bit pictures; lpips with ``lpips_backbone``, None where the backbone was not to be had; ``loss`` what a receiver
-    that searches has minimised: ``mse+lpips``, or ``mse`` where LPIPS was not to be had, "" for others; seconds of
-    decoding and restoring, shared evenly by a batch. In a sweep also whom the picture shows, its split and the split's
-    hash, and the system's class; ``lost`` where a block failed or nothing fitted, and the picture knows nothing of the
-    one sent. A record of a whole set has `WHOLE_SET` for image, and its psnr is that of the mean squared error.
+    that searches has minimised: ``mse+lpips``, or ``mse`` where LPIPS was not to be had, "" for others;
+    ``refinement`` steps by which the transmitter refined the symbols; seconds of decoding and restoring, shared
+    evenly by a batch. In a sweep also whom the picture shows, its split and the split's hash, and the system's class;
+    ``lost`` where a block failed or nothing fitted, and the picture knows nothing of the one sent. A record of a
+    whole set has `WHOLE_SET` for image, and its psnr is that of the mean squared error.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,6 +63,7 @@ class Record(BaseModel):
     lost: bool = False
     note: str = ""
     loss: str = ""
+    refinement: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; infinities and NaN as None, which JSON does not know."""

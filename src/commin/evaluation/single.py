@@ -26,6 +26,7 @@ def single_record(
     seconds: float,
     weights: dict[str, str],
     note: str = "",
+    refinement: int = 0,
 ) -> Record:
     """Measure a transmission.
 
@@ -40,6 +41,7 @@ def single_record(
         seconds: that it took.
         weights: SHA-256 by file, as `commin.zoo.load.weights_of` gives them.
         note: a word on it.
+        refinement: steps by which the symbols were refined.
     """
     restored = result.images.cpu()
     lpips = try_lpips() if min(image.shape[-2:]) >= SMALLEST else None
@@ -52,7 +54,7 @@ def single_record(
         lpips_backbone=lpips.backbone.name if lpips else None, seconds=round(seconds, 4),
         network_calls=link.receiver.network_calls,
         versions={"commin": commin.__version__, "torch": torch.__version__}, weights=weights, note=note,
-        loss=getattr(link.receiver, "loss_name", ""),
+        loss=getattr(link.receiver, "loss_name", ""), refinement=refinement,
     )  # fmt: skip
 
 

@@ -159,7 +159,7 @@ def _claim(folder: Path, config: SweepConfig, bench: Bench) -> None:
     about = {
         "format": FORMAT, "commin": commin.__version__, "model": config.model, "weights": bench.weights,
         "split": config.split, "split_sha256": bench.split_hash, "crop": bench.crop, "settings": config.settings,
-        "equalizer": config.equalizer, "size": config.size,
+        "equalizer": config.equalizer, "size": config.size, "refinement": config.refinement,
     }  # fmt: skip
     if config.fid:
         about["fid"] = True
@@ -170,7 +170,7 @@ def _claim(folder: Path, config: SweepConfig, bench: Bench) -> None:
     path = folder / "sweep.json"
     if path.exists():
         try:
-            stored = json.loads(path.read_text())["about"]
+            stored = {"refinement": 0} | json.loads(path.read_text())["about"]
         except (json.JSONDecodeError, KeyError, TypeError):
             raise UserError(f"{path}: damaged; delete it, or give another -o") from None
         other = [key for key, value in about.items() if stored.get(key) != value]
