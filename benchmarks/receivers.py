@@ -2,8 +2,9 @@
 
 usage: python benchmarks/receivers.py --data FOLDER|ZIP [--only inn,calls,ablations,tried,speed,literal,flow]
        [--split test] [--pictures 96] [--out results/receivers.json]
-Pictures are the first of the split; settings are chosen on ``valid``. PSNR and LPIPS-Squeeze are means over them, all
-on the same received symbols.
+Pictures are evenly spaced over the split, so that all people are among them; settings are chosen on ``valid``. A killed
+run goes on: rows that --out holds are kept, as long as they were made with the same files and pictures. PSNR and
+LPIPS-Squeeze are means over them, all on the same received symbols.
 The nine-point comparison on the whole split is ``commin evaluate recipes/sweeps/faces64.yaml``.
 """
 
@@ -11,7 +12,8 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from commin.images import from_uint8
 from commin.link import Link
 from commin.metrics.lpips import load_lpips
 from commin.metrics.pixels import psnr
+from commin.precision import fast_dtype
 from commin.receivers.base import Receiver
 from commin.receivers.commin_fast import CommINFast
 from commin.receivers.commin_settings import FastSettings
@@ -41,9 +44,21 @@ from commin.zoo.receivers import receiver_files
 
 SNRS_DB = (-5.0, 0.0, 5.0)
 BCR = "1/48"
-CALLS = (1, 2, 4, 8, 12, 20, 50)
+CALLS = (1, 2, 4, 8, 20, 50)
+OWN_WEIGHTS = (0.0, 0.15, 0.3, 0.5)
 RECIPES = Path(__file__).parent.parent / "recipes"
 Row = dict[str, Any]
+Tasks = Iterator[tuple[Row, Callable[[], Row]]]
+"""What a row is called, and what works its figures out."""
+
+
+def pictures(split: str, count: int, data: Path | None = None) -> Tensor:
+    """Evenly spaced pictures of a split, (B, 3, 64, 64) in [0, 1]."""
+    source = ImageSet(data_path(data))
+    entries = source.split(split)
+    count = min(count, len(entries))
+    chosen = [entries[i * len(entries) // count] for i in range(count)]
+    return from_uint8(load_pixels(source, chosen, 64, "celeba", home() / "cache"))
 
 
 def fast(bcr: str = BCR) -> CommINFast:
@@ -66,52 +81,67 @@ def score(receiver: Receiver, images: Tensor, snr_db: float, bcr: str = BCR, see
         sums += torch.stack(figures).double()
     own_psnr, own_lpips, psnr_y, lpips_y = (sums / len(images)).tolist()
     return {
-        "bcr": bcr, "snr_db": snr_db, "psnr_db": round(own_psnr, 3), "lpips": round(own_lpips, 4),
+        "psnr_db": round(own_psnr, 3), "lpips": round(own_lpips, 4),
         "deepjscc_psnr_db": round(psnr_y, 3), "deepjscc_lpips": round(lpips_y, 4),
         "lpips_ratio": round(own_lpips / lpips_y, 3), "seconds": round(seconds / len(images), 4),
     }  # fmt: skip
 
 
-def inn_rows(images: Tensor) -> Iterator[Row]:
+def inn_rows(images: Tensor) -> Tasks:
     """Misfit, floor, error and excess of the INNs of every ρ, 16 draws a picture."""
-    for bcr in ("1/192", "1/48", "1/12"):
+
+    def figures(bcr: str) -> Row:
         path = RECIPES / f"faces64-inn-{bcr.replace('/', '-')}.yaml"
         training = InnTraining(parse(InnRecipe, read_yaml(path), path), (images * 255).round().byte())
         inn = fast(bcr).inn
         assert inn is not None
-        figures, _ = training.validate({"inn": inn})
-        yield {"bcr": bcr, **{name: round(value, 6) for name, value in figures.items()}}
+        return {name: round(value, 6) for name, value in training.validate({"inn": inn})[0].items()}
+
+    for bcr in ("1/192", "1/48", "1/12"):
+        yield {"bcr": bcr}, partial(figures, bcr)
 
 
-def calls_rows(images: Tensor) -> Iterator[Row]:
+def calls_rows(images: Tensor) -> Tasks:
     """Quality over the number of network calls."""
     receiver = fast()
     for calls in CALLS:
         changed = receiver.settings.model_copy(update={"steps": calls})
         for snr in SNRS_DB:
-            yield {"calls": calls, **score(CommINFast(receiver.prior, receiver.inn, changed), images, snr)}
+            system = CommINFast(receiver.prior, receiver.inn, changed)
+            yield {"calls": calls, "snr_db": snr}, partial(score, system, images, snr)
 
 
-def ablation_rows(images: Tensor) -> Iterator[Row]:
-    """The receiver without its parts: naturalness 1 everywhere, so that nothing hides behind the estimate."""
-    receiver = fast()
-    settings, points = receiver.settings, receiver.settings.points
-    bare = {"inn_gains": (), "direct_gains": ()}
-    blind = settings.model_copy(
-        update={"points": tuple(point.model_copy(update={**bare, "weights": (0.0,)}) for point in points)}
-    )
-    one = settings.model_copy(update={"steps": 1})
-    systems: dict[str, tuple[bool, FastSettings]] = {
-        "whole": (True, settings), "without the INN": (False, settings), "one call": (True, one),
-        "prior alone": (True, blind),
-    }  # fmt: skip
-    for name, (with_inn, changed) in systems.items():
-        for snr in SNRS_DB:
-            inn = receiver.inn if with_inn else None
-            yield {"system": name, **score(CommINFast(receiver.prior, inn, changed, 1.0), images, snr)}
+def ablation_rows(images: Tensor) -> Tasks:
+    """The receiver without its parts, at a point of each ρ; naturalness 1, so that nothing hides behind the estimate.
+
+    Without the INN x0 is drawn to y itself, by the weight among `OWN_WEIGHTS` that is best on 24 of ``valid``.
+    """
+
+    def work(system: str, bcr: str, snr: float) -> Row:
+        receiver = fast(bcr)
+        settings = receiver.settings.model_copy(update={"steps": 1} if system == "one call" else {})
+        if system == "prior alone":
+            settings = weighed(settings, 0.0)
+        if system != "without the INN":
+            return score(CommINFast(receiver.prior, receiver.inn, settings, 1.0), images, snr, bcr)
+        ways = {w: CommINFast(receiver.prior, None, weighed(settings, w), 1.0) for w in OWN_WEIGHTS}
+        valid = pictures("valid", 24)
+        best = min(ways, key=lambda w: score(ways[w], valid, snr, bcr)["lpips"])
+        return {"weight": best, **score(ways[best], images, snr, bcr)}
+
+    for system in ("whole", "without the INN", "one call", "prior alone"):
+        for bcr, snr in (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0)):
+            yield {"system": system, "bcr": bcr, "snr_db": snr}, partial(work, system, bcr, snr)
 
 
-def tried_rows(images: Tensor) -> Iterator[Row]:
+def weighed(settings: FastSettings, weight: float) -> FastSettings:
+    """The same walk with one weight everywhere, no gains."""
+    changes = {"inn_gains": (), "direct_gains": (), "weights": (weight,)}
+    points = tuple(point.model_copy(update=changes) for point in settings.points)
+    return settings.model_copy(update={"points": points})
+
+
+def tried_rows(images: Tensor) -> Tasks:
     """Ways of correcting x0 and of walking, each fitted on 48 validation pictures at 0 dB: samples, and as fitted."""
     walk = read_settings(FastSettings, RECIPES / "faces64-commin-fast.yaml")
     fitter = Fitter("faces64", ImageSet(data_path(None)), "valid", 48, 1, torch.device("cpu"))
@@ -124,51 +154,68 @@ def tried_rows(images: Tensor) -> Iterator[Row]:
         "weights, eta 1": ("weights", {"eta": 1.0}, False), "weights, second order": ("weights", {"order": 2}, False),
         "weights, even in log-SNR": ("weights", {"spacing": "logsnr"}, False),
     }  # fmt: skip
-    for name, (method, changes, whiten) in ways.items():
+
+    @cache
+    def fitted(name: str) -> FastSettings:
+        method, changes, whiten = ways[name]
         points = tuple(p.model_copy(update={"start": changes.get("start", p.start)}) for p in walk.points)
         rest = {key: value for key, value in changes.items() if key != "start"}
         settings = walk.model_copy(update={"points": points, **rest})
         point = fitter.fit(BCR, 0.0, settings, method, whiten, 0.75)
-        fitted = settings.model_copy(update={"points": (point,)})
-        for naturalness in (1.0, None):
-            receiver = CommINFast(prior, inn, fitted, naturalness)
-            yield {"way": name, "naturalness": naturalness or point.naturalness, **score(receiver, images, 0.0)}
+        return settings.model_copy(update={"points": (point,)})
+
+    def work(name: str, naturalness: float | None) -> Row:
+        return score(CommINFast(prior, inn, fitted(name), naturalness), images, 0.0)
+
+    for name in ways:
+        yield {"way": name, "blended": False}, partial(work, name, 1.0)
+        yield {"way": name, "blended": True}, partial(work, name, None)
 
 
-def literal_rows(images: Tensor) -> Iterator[Row]:
+def literal_rows(images: Tensor) -> Tasks:
     """The fast receiver beside the late start and, last as it takes hours, the literal algorithm."""
     for name in ("commin-fast", "commin-late", "commin"):
         receiver = commin.load(bcr=BCR, receiver=name).receiver
         for snr in SNRS_DB:
-            yield {"system": name, "calls": receiver.network_calls, **score(receiver, images[:20], snr)}
+            yield (
+                {"system": name, "calls": receiver.network_calls, "snr_db": snr},
+                partial(score, receiver, images, snr),
+            )
 
 
-def flow_rows(images: Tensor) -> Iterator[Row]:
+def flow_rows(images: Tensor) -> Tasks:
     """Quality of pmrf over its steps, Euler (order 1) and Heun (2)."""
     receiver = commin.load(bcr=BCR, receiver="pmrf").receiver
     assert isinstance(receiver, Pmrf)
     for steps, order in ((4, 1), (8, 1), (16, 1), (2, 2), (5, 2), (8, 2)):
         changed = Pmrf(receiver.flow, None, receiver.settings.model_copy(update={"steps": steps, "order": order}))
         for snr in SNRS_DB:
-            yield {"steps": steps, "order": order, **score(changed, images, snr)}
+            yield {"steps": steps, "order": order, "snr_db": snr}, partial(score, changed, images, snr)
 
 
-def speed_rows(images: Tensor) -> Iterator[Row]:
+def speed_rows(images: Tensor) -> Tasks:
     """Wall time a picture, one at a time and 64 at a time, the median of five; the U-Net alone against a product."""
     receiver = fast()
-    for batch, calls in ((1, 8), (1, 20), (64, 8), (64, 20)):
+
+    def whole(batch: int, calls: int) -> Row:
         changed = CommINFast(receiver.prior, receiver.inn, receiver.settings.model_copy(update={"steps": calls}))
         plain = commin.load(bcr=BCR)
-        link, some = Link(plain.codec, plain.bcr, plain.channel, changed), images[:batch]
-        seconds = median_seconds(lambda link=link, some=some: link.transmit(some, 0.0))  # type: ignore[misc]
-        yield {"batch": batch, "calls": calls, "seconds": round(seconds, 4), "pictures_per_second": batch / seconds}
-    x, t = images[:32] * 2 - 1, torch.full((32,), 500)
-    a = torch.randn(2048, 2048).bfloat16()
-    with torch.no_grad():
-        peak = 2 * 2048**3 / median_seconds(lambda: a @ a) / 1e9
-        seconds = median_seconds(lambda: receiver.prior.denoise(x, t))
-    flops = unet_gflop(receiver) * 32
-    yield {"unet_gflop_per_s": flops / seconds, "product_gflop_per_s": peak, "share": flops / seconds / peak}
+        link = Link(plain.codec, plain.bcr, plain.channel, changed)
+        seconds = median_seconds(lambda: link.transmit(images[:batch], 0.0))
+        return {"seconds": round(seconds, 4), "pictures_per_second": batch / seconds}
+
+    def unet() -> Row:
+        x, t = images[:32] * 2 - 1, torch.full((32,), 500)
+        a = torch.randn(2048, 2048, dtype=fast_dtype(torch.device("cpu")))
+        with torch.no_grad():
+            peak = 2 * 2048**3 / median_seconds(lambda: a @ a) / 1e9
+            seconds = median_seconds(lambda: receiver.prior.denoise(x, t))
+        speed = unet_gflop(receiver) * 32 / seconds
+        return {"unet_gflop_per_s": speed, "product_gflop_per_s": peak, "share": speed / peak}
+
+    for batch, calls in ((1, 8), (1, 20), (64, 8), (64, 20)):
+        yield {"batch": batch, "calls": calls}, partial(whole, batch, calls)
+    yield {"batch": 32, "calls": 1}, unet
 
 
 def unet_gflop(receiver: CommINFast) -> float:
@@ -204,21 +251,24 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=96)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    source = ImageSet(data_path(options.data))
-    entries = source.split(options.split, options.pictures)
-    images = from_uint8(load_pixels(source, entries, 64, "celeba", home() / "cache"))
+    images = pictures(options.split, options.pictures, options.data)
     kept: dict[str, Any] = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
     files = {p for b in ("1/192", "1/48", "1/12") for p in receiver_files("commin-fast", "faces64", parse_bcr(b))}
     about = {
-        "data": source.path.name, "split": options.split, "pictures": len(images), "seed": 0,
+        "data": data_path(options.data).name, "split": options.split, "pictures": len(images), "seed": 0,
         "commin": commin.__version__, "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "weights": {path.name: sha256(path) for path in sorted({codec_path("faces64"), *files})},
     }  # fmt: skip
     for name in options.only.split(","):
-        kept[name] = {"about": about, "rows": []}
-        for row in PARTS[name](images):
-            kept[name]["rows"].append(row)
+        if kept.get(name, {}).get("about") != about:
+            kept[name] = {"about": about, "rows": []}
+        rows: list[Row] = kept[name]["rows"]
+        for called, work in PARTS[name](images):
+            if any(called.items() <= row.items() for row in rows):
+                continue
+            row = called | work()
+            rows.append(row)
             print(f"{name}: " + ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
                                           for key, value in row.items()), flush=True)  # fmt: skip
             if options.out:
