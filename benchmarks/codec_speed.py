@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from commin.codec.config import DeepJSCCConfig
 from commin.codec.deepjscc import DeepJSCC
-from commin.codec.ends import DeepJSCCConfig
 from commin.training.codec import CodecRecipe, CodecTraining
 from commin.training.loop import Run
 from commin.training.recipe import parse, read_yaml

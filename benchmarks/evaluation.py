@@ -23,8 +23,8 @@ import torch
 
 from commin.atomic import write_text
 from commin.channels import channel
+from commin.codec.config import DeepJSCCConfig
 from commin.codec.deepjscc import DeepJSCC
-from commin.codec.ends import DeepJSCCConfig
 from commin.codec.files import save_codec
 from commin.data.imageset import ImageSet, load_pixels
 from commin.evaluation.bench import Spec

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from commin.codec.config import DeepJSCCConfig
 from commin.codec.deepjscc import DeepJSCC
-from commin.codec.ends import DeepJSCCConfig
 
 
 @pytest.fixture(autouse=True)

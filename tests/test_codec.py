@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from commin.codec.blocks import GDN
+from commin.codec.config import DeepJSCCConfig
 from commin.codec.deepjscc import DeepJSCC
-from commin.codec.ends import DeepJSCCConfig
 from commin.codec.files import load_codec, save_codec
 from commin.errors import UserError
 from commin.units import power

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commin.codec.config import DeepJSCCConfig, TransformerConfig
 from commin.codec.deepjscc import DeepJSCC
-from commin.codec.ends import DeepJSCCConfig, TransformerConfig
 from commin.codec.lapped import COUNT, Lapped
 from commin.codec.windows import windows
 from tests.conftest import smooth_images

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from commin.channels.awgn import Awgn
+from commin.codec.config import DeepJSCCConfig
 from commin.codec.deepjscc import DeepJSCC
-from commin.codec.ends import DeepJSCCConfig
 from commin.codec.files import load_codec, load_decoder, save_codec, save_decoder
 from commin.codec.tiled import TiledCodec
 from commin.errors import UserError

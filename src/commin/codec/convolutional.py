@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from commin.codec.blocks import Attention, AttentionFeature, ResidualBlock, ResidualBlockDown, ResidualBlockUp
-from commin.codec.ends import STATES, Decoder, DeepJSCCConfig, Encoder
+from commin.codec.config import DeepJSCCConfig
+from commin.codec.ends import STATES, Decoder, Encoder
 
 
 class ConvolutionalEncoder(Encoder):

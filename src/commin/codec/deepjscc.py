@@ -6,8 +6,9 @@ from typing import Self
 
 from torch import Tensor, nn
 
+from commin.codec.config import DeepJSCCConfig
 from commin.codec.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
-from commin.codec.ends import Decoder, DeepJSCCConfig, Encoder
+from commin.codec.ends import Decoder, Encoder
 from commin.codec.refinement import refine
 from commin.codec.transformer import TransformerDecoder, TransformerEncoder
 

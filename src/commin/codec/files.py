@@ -8,8 +8,9 @@ from typing import Literal
 
 import torch
 
+from commin.codec.config import DeepJSCCConfig
 from commin.codec.deepjscc import DeepJSCC, make_decoder
-from commin.codec.ends import Decoder, DeepJSCCConfig
+from commin.codec.ends import Decoder
 from commin.modelfile import load_strict, read_config, read_model, write_model
 
 KIND = "deepjscc"

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from commin.codec.ends import HEAD, STATES, Decoder, DeepJSCCConfig, Encoder, TransformerConfig
+from commin.codec.config import HEAD, DeepJSCCConfig, TransformerConfig
+from commin.codec.ends import STATES, Decoder, Encoder
 from commin.codec.lapped import COUNT, Lapped
 from commin.codec.windows import windows
 from commin.units import DOWNSAMPLING

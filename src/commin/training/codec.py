@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from commin.channels.awgn import Awgn
+from commin.codec.config import DeepJSCCConfig
 from commin.codec.deepjscc import DeepJSCC
-from commin.codec.ends import DeepJSCCConfig
 from commin.codec.files import KIND, save_codec
 from commin.codec.reference import LinkConfig
 from commin.images import from_uint8, grid

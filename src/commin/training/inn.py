@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from commin.channels.base import Csi
-from commin.codec.ends import served_channels
+from commin.codec.config import served_channels
 from commin.codec.files import load_codec
 from commin.errors import UserError
 from commin.images import from_uint8, grid

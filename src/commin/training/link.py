@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from commin.channels.base import Csi
-from commin.codec.ends import Decoder, DeepJSCCConfig, Encoder, pack, served_channels, unpack
+from commin.codec.config import DeepJSCCConfig, served_channels
+from commin.codec.ends import Decoder, Encoder, pack, unpack
 from commin.codec.reference import LinkConfig
 from commin.units import DOWNSAMPLING, db_to_linear, normalize_power
 

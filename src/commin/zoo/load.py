@@ -8,7 +8,7 @@ import torch
 from commin.channels import channel as make_channel
 from commin.channels.base import Channel
 from commin.channels.equalizer import Equalizer
-from commin.codec.ends import served_channels
+from commin.codec.config import served_channels
 from commin.codec.files import load_codec
 from commin.errors import UserError
 from commin.link import Link
