@@ -38,7 +38,9 @@ def interval(errors: torch.Tensor, identities: list[str], draws: int = 2000) -> 
     return low, high
 
 
-def point(link: commin.Link, images: torch.Tensor, snr: float, seed: int, refinement: int = 0) -> dict[str, torch.Tensor]:
+def point(
+    link: commin.Link, images: torch.Tensor, snr: float, seed: int, refinement: int = 0
+) -> dict[str, torch.Tensor]:
     """Per-picture figures of one (ρ, SNR)."""
     lpips = try_lpips()
     columns: dict[str, list[torch.Tensor]] = {"mse": [], "psnr": [], "ssim": [], "lpips": [], "snr": []}
