@@ -1,8 +1,9 @@
 """One system of a sweep beside DeepJSCC, point by point, or all of them in a line each: the README's tables.
 
-usage: python benchmarks/versus.py results/faces64 [--system commin-fast | --all]
+usage: python benchmarks/versus.py results/faces64 [--system commin-fast | --all | --against OTHER]
 What stands beside a system's figures is that of the same pictures, where it had fewer of them; but KID, an unbiased
 estimate, is over all that each had. Bold where the 95 % interval of the paired LPIPS difference leaves out 0.
+--against sets every system beside itself in another folder: PSNR more, and LPIPS over LPIPS.
 """
 
 import argparse
@@ -53,12 +54,33 @@ def summary(folder: Path) -> int:
     return 0 if lines else 2
 
 
+def against(folder: Path, other: Path) -> int:
+    """PSNR more and LPIPS over that of the other folder, for each system at each point on equal pictures."""
+    found, before = rows(folder), rows(other)
+    names = list(dict.fromkeys(system for _, _, system in found))
+    print(f"| ρ | SNR dB | {' | '.join(f'`{name}`' for name in names)} |\n|---|---|{'---|' * len(names)}")
+    for bcr, snr in dict.fromkeys(key[:2] for key in found):
+        cells = []
+        for name in names:
+            one, two = found.get((bcr, snr, name)), before.get((bcr, snr, name))
+            if one is None or two is None or one["pictures"] != two["pictures"]:
+                print(f"{name} at {bcr}, {snr} dB: not on as many pictures in both folders", file=sys.stderr)
+                return 2
+            gain, ratio = number(one, "psnr_db") - number(two, "psnr_db"), number(one, "lpips") / number(two, "lpips")
+            cells.append(f"{gain:+.2f} dB, {ratio:.2f}")
+        print(f"| {bcr} | {float(snr):g} | {' | '.join(cells)} |")
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--system", default="commin-fast")
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--against", type=Path)
     options = parser.parse_args()
+    if options.against:
+        return against(options.folder, options.against)
     if options.all:
         return summary(options.folder)
     found, ratios = rows(options.folder), []
