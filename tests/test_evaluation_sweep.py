@@ -77,6 +77,22 @@ def test_pictures_larger_than_the_models(sweep: Sweep, tmp_path: Path) -> None:
         run_sweep(sweep(crop="centre"), tmp_path)
 
 
+def test_refined_symbols_are_told_and_kept_apart(sweep: Sweep, tmp_path: Path) -> None:
+    systems = {"systems": ["deepjscc", "retrieval", "pca"], "settings": {"retrieval": {"pool": 8}}, "limit": 2}
+    assert not run_sweep(sweep(model="faces64", refinement=3, **systems), tmp_path / "refined")
+    assert not run_sweep(sweep(model="faces64", **systems), tmp_path / "plain")
+    refined, plain = records(tmp_path / "refined"), records(tmp_path / "plain")
+    assert {(line["system"], line["refinement"]) for line in refined.values()} == {
+        ("deepjscc", 3), ("retrieval", 3), ("pca", 0),
+    }  # fmt: skip
+    psnr = [
+        sum(line["psnr_db"] for line in found.values() if line["system"] == "deepjscc") for found in (plain, refined)
+    ]
+    assert psnr[0] < psnr[1]
+    with pytest.raises(UserError, match="refinement"):
+        run_sweep(sweep(model="faces64", **systems), tmp_path / "refined")
+
+
 def test_records_do_not_depend_on_batch_or_workers(sweep: Sweep, tmp_path: Path) -> None:
     spec = sweep(systems=["deepjscc", "random-face", "retrieval", "pca", "opta"], limits={"pca": 5})
     spec.config.settings["retrieval"] = {"pool": 8}

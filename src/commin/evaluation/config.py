@@ -39,7 +39,8 @@ class SweepConfig(Strict):
         limits: the same for single, slow systems; each of these is a unit of work of its own.
         settings: of reference systems, by name.
         equalizer: for channels with gains.
-        refinement: steps by which the transmitter refines its symbols (`commin.codec.refinement`).
+        refinement: steps by which the transmitter refines the symbols of the pictures sent (`commin.codec.refinement`),
+            not of those that ``retrieval`` looks through.
         crop: a name of `commin.images.crop_box`; None for what the model was trained on.
         size: pixels a side of the pictures sent, a multiple of 16; None for what the model was trained on.
         fid: keep Inception features too and give the FID of sets of 2,000 pictures or more (`commin.evaluation.fid`).
