@@ -11,6 +11,7 @@ import platform
 from pathlib import Path
 
 import torch
+from spaced import spaced
 
 import commin
 from commin.data.imageset import ImageSet, load_pixels, split_hash
@@ -70,8 +71,7 @@ def main() -> None:
 
     source = ImageSet(data_path(options.data))
     entries = source.split(options.split)
-    if options.limit and options.limit < len(entries):
-        entries = [entries[i * len(entries) // options.limit] for i in range(options.limit)]
+    entries = spaced(entries, options.limit or len(entries))
     images = from_uint8(load_pixels(source, entries, 64, "celeba", home() / "cache"))
     lines = None
     if not options.no_lines:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from spaced import spaced
 from torch import Tensor
 
 import commin
@@ -55,10 +56,7 @@ Tasks = Iterator[tuple[Row, Callable[[], Row]]]
 def pictures(split: str, count: int, data: Path | None = None) -> Tensor:
     """Evenly spaced pictures of a split, (B, 3, 64, 64) in [0, 1]."""
     source = ImageSet(data_path(data))
-    entries = source.split(split)
-    count = min(count, len(entries))
-    chosen = [entries[i * len(entries) // count] for i in range(count)]
-    return from_uint8(load_pixels(source, chosen, 64, "celeba", home() / "cache"))
+    return from_uint8(load_pixels(source, spaced(source.split(split), count), 64, "celeba", home() / "cache"))
 
 
 def fast(bcr: str = BCR) -> CommINFast:
