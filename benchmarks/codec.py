@@ -78,7 +78,8 @@ def main() -> None:
         train = load_pixels(source, source.split("train"), 64, "celeba", home() / "cache")
         lines = covariance_eigenvalues(train, home() / "cache")
 
-    rows = []
+    rows: list[dict[str, str | float | list[float] | None]] = []
+    shares: list[float] = []
     print("     ρ     k  SNR   PSNR          95 %    PCA   OPTA  share   mean   SSIM  LPIPS")
     for text in ("1/192", "1/48", "1/12"):
         link = commin.load(options.model, bcr=text)
@@ -87,23 +88,24 @@ def main() -> None:
             got = point(link, images, snr, options.seed, options.refine)
             ours = linear_to_db(1 / float(got["mse"].mean()))
             pca, opta = (linear_to_db(1 / f(lines, k, snr)) if lines is not None else None for f in (pca_mse, opta_mse))
+            low, high = (round(v, 2) for v in interval(got["mse"], [e.identity or e.file for e in entries]))
+            share = round((ours - pca) / (opta - pca), 3) if pca and opta else None
+            shares += [] if share is None else [share]
             row = {
                 "bcr": text, "k": k, "snr_db": snr, "measured_snr_db": round(float(got["snr"].mean()), 3),
                 "psnr_of_mean_mse_db": round(ours, 3),
-                "interval_db": [round(v, 2) for v in interval(got["mse"], [e.identity or e.file for e in entries])],
+                "interval_db": [low, high],
                 "pca_db": pca and round(pca, 3), "opta_db": opta and round(opta, 3),
-                "share_of_gap": round((ours - pca) / (opta - pca), 3) if pca and opta else None,
+                "share_of_gap": share,
                 "mean_psnr_db": round(float(got["psnr"].mean()), 3), "ssim": round(float(got["ssim"].mean()), 4),
                 "lpips_squeeze": round(float(got["lpips"].mean()), 4) if "lpips" in got else None,
             }  # fmt: skip
             rows.append(row)
-            low, high = row["interval_db"]
             print(
                 f"{text:>6} {k:5} {snr:4.0f} {ours:6.2f} {low:6.2f}–{high:.2f} {pca or 0:6.2f} {opta or 0:6.2f} "
-                f"{row['share_of_gap'] or 0:6.2f} {row['mean_psnr_db']:6.2f} {row['ssim']:6.3f} "
+                f"{share or 0:6.2f} {row['mean_psnr_db']:6.2f} {row['ssim']:6.3f} "
                 f"{row['lpips_squeeze'] or 0:6.3f}"
             )
-    shares = [row["share_of_gap"] for row in rows if row["share_of_gap"] is not None]
     if shares:
         print(f"share of the gap from PCA to OPTA: least {min(shares):.2f}, mean {sum(shares) / len(shares):.2f}")
     if options.out:

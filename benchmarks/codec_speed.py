@@ -63,7 +63,7 @@ def main() -> None:
               f"{options.batch / took:.1f} images/s, peak memory of the process {memory:.2f} GiB")  # fmt: skip
         return
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
-    codec = DeepJSCC(config.model).eval().to(memory_format=torch.channels_last)
+    codec = DeepJSCC(config.model).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.rand(options.batch, 3, options.size, options.size).contiguous(memory_format=torch.channels_last)
     snr, bcr = torch.zeros(options.batch), config.model.bcrs[-1]
     context = torch.autocast("cpu", dtype) if dtype == torch.bfloat16 else nullcontext()
@@ -77,7 +77,7 @@ def main() -> None:
             ("decode", lambda: codec.decode(symbols, snr, size)),
         ):
             with FlopCounterMode(display=False) as counter:
-                call()
+                call()  # type: ignore[no-untyped-call]
             took = seconds(call)
             gflop = counter.get_total_flops() / options.batch / 1e9
             rate = options.batch / took

@@ -35,6 +35,7 @@ def measure(modem: Modem, snr_db: float, count: int) -> tuple[int, int]:
         rows = [generator("bler", str(modem.mcs), modem.symbols, snr_db, row) for row in range(sent, sent + PART)]
         contents = [bytes(torch.randint(256, (modem.bytes,), generator=g).tolist()) for g in rows]
         received = Awgn()(modem.modulate(contents), torch.full((PART,), snr_db), rows)
+        assert received.csi
         found = modem.demodulate(received.symbols, received.csi.noise_variance())
         failed += sum(got != content for got, content in zip(found, contents, strict=True))
         sent += PART

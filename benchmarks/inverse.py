@@ -1,7 +1,7 @@
 """InverseJSCC measured: can the search find what it should, what does it make of the link, how long does it take.
 
 usage: python benchmarks/inverse.py [--data FOLDER|ZIP] [--generator FILE] [--settings FILE] [--pictures N] [--batch 4]
-       [--only sanity,ceiling,points,ablation,time,quality,tune] [--out results/inverse.json]
+       [--only sanity,ceiling,points,ablation,time,quality,tune] [--rows TEXT] [--out results/inverse.json]
 * sanity: pictures generated from a known w, no channel: LPIPS, and the share of LPIPS ≤ 0.05.
 * ceiling: clean test pictures: the best that the generator can show.
 * points: nine points, ρ × SNR, beside DeepJSCC, with 95 % intervals over identities.
@@ -12,6 +12,7 @@ usage: python benchmarks/inverse.py [--data FOLDER|ZIP] [--generator FILE] [--se
   of that split.
 * tune: a grid (--ratios, --phases "150;50,50,25,25", --rates, --weights) on ``valid``; of all that --out then holds the
   best for each ρ goes to --tuned FILE, for commin zoo add FILE --model faces64 --kind inverse-jscc
+--rows "1/12" makes only the rows with that in their names, so that a part can be shared out over machines or cores.
 Without --generator and --settings those of the zoo are taken. A killed run goes on: rows that --out holds are kept, as
 long as they were made with the same files and numbers. Pictures are the first of their split.
 """
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--generator", type=Path, default=zoo_file("generator"))
     parser.add_argument("--settings", type=Path, default=zoo_file("inverse-jscc"))
     parser.add_argument("--only", default="sanity,ceiling,points,ablation,time,quality")
+    parser.add_argument("--rows", default="", help="only those with this text in their names")
     parser.add_argument("--pictures", type=int)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
@@ -101,7 +103,7 @@ def main() -> None:
             kept[name] = {"about": known, "rows": {}}
         rows: dict[str, Row] = kept[name]["rows"]
         for task, work in make(replace(bench, pictures=count)).items():
-            if task not in rows:
+            if task not in rows and options.rows in task:
                 rows[task] = work()
                 print(f"{name}: {line(task, rows[task])}", flush=True)
                 save(kept, options.out)

@@ -16,10 +16,10 @@ from commin.stylegan2.ilo import IloConfig
 def make_grid(ratios: str, steps: str, rates: str, weights: str) -> tuple[tuple[str, IloConfig], ...]:
     """Searches from options: ratios, phases by commas and several by semicolons, rates, weights of LPIPS over MSE's."""
     shares = [tuple(int(count) for count in part.split(",")) for part in steps.split(";")]
-    numbers = ([float(part) for part in text.split(",")] for text in (rates, weights))
+    by_rate, by_weight = ([float(part) for part in text.split(",")] for text in (rates, weights))
     return tuple(
         (bcr, search_of(share, rate, weight))
-        for bcr, share, rate, weight in product(ratios.split(","), shares, *numbers)
+        for bcr, share, rate, weight in product(ratios.split(","), shares, by_rate, by_weight)
     )
 
 

@@ -79,7 +79,7 @@ class Faces:
             arrived.append(read[0].received() if read else None)
         return arrived
 
-    def psnr(self, arrived: Arrived) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    def psnr(self, arrived: Arrived) -> tuple[np.ndarray, np.ndarray]:
         """PSNR of each picture in dB, that of plain grey for lost ones, and which are there; both (N,)."""
         there = [received for received in arrived if received is not None]
         mask = torch.tensor([received is not None for received in arrived]).repeat_interleave(SHARE)
@@ -89,12 +89,12 @@ class Faces:
 
     def _decode(self, group: list[Received]) -> Tensor:
         """Pictures of several frames at once."""
-        k = group[0].symbols.shape[1]
+        told = [one.csi for one in group if one.csi]
+        gains = [h.expand_as(one.symbols) for one, csi in zip(group, told, strict=True) if (h := csi.gains) is not None]
         received = Received(
             torch.cat([one.symbols for one in group]),
-            Csi(torch.cat([one.csi.snr_db for one in group]), None if group[0].csi.gains is None else
-                torch.cat([one.csi.gains.expand(-1, k) for one in group])),
-        )  # fmt: skip
+            Csi(torch.cat([csi.snr_db for csi in told]), torch.cat(gains) if gains else None),
+        )
         unused = [generator(0, "receiver")] * len(received.symbols)
         return self.link.receive(received, (self.side, self.side), unused).estimate
 
@@ -114,7 +114,9 @@ def _psnr_rows(faces: Faces, frames: int, seed: int) -> Iterator[Row]:
     rng, groups = np.random.default_rng(seed), len(faces.images) // SHARE
     rounds = -(-frames // groups)
     for snr in SNRS_DB:
-        symbols, ours, ideal, read = faces.symbols(snr), [], [], 0
+        symbols, read = faces.symbols(snr), 0
+        ours: list[float] = []
+        ideal: list[float] = []
         for number in range(rounds):
             reference, _ = faces.psnr(faces.ideal(channel("awgn"), symbols, snr, seed + number))
             got, there = faces.psnr(faces.frames(Modem(), {}, symbols, snr, rng))

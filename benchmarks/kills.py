@@ -22,7 +22,7 @@ import torch
 import yaml
 
 from commin.images import to_picture
-from commin.training import checkpoint
+from commin.training.checkpoint import listed, load_latest
 
 RECIPE = {
     "kind": "codec",
@@ -55,7 +55,7 @@ def ranks(parent: int, processes: int) -> list[int]:
 
 
 def final(runs: Path) -> dict[str, torch.Tensor]:
-    state = checkpoint.load_latest(runs / "killed", torch.device("cpu"))
+    state = load_latest(runs / "killed", torch.device("cpu"))
     return {
         **state["phases"]["codec"],
         **{f"average {key}": value for key, value in state["averages"]["codec"].items()},
@@ -126,10 +126,10 @@ def main() -> None:
             target, finished = folder / f"run-{runs}", False
             while not finished:
                 arguments = command(folder, target, options.processes)
-                if checkpoint.listed(target / "killed"):
+                if listed(target / "killed"):
                     arguments.append("--resume")
-                after = chance.uniform(0, options.longest)
-                after = None if kills == options.kills else -3 * after if chance.random() < 0.2 else after
+                wait = chance.uniform(0, options.longest)
+                after = None if kills == options.kills else -3 * wait if chance.random() < 0.2 else wait
                 finished = live(arguments, environment, target, options.processes, after)
                 kills += not finished
             runs += 1

@@ -61,7 +61,7 @@ class Roofline(TorchDispatchMode):
     """Sums FLOPs, and the seconds that the peaks allow, over all operations run inside."""
 
     def __init__(self, peaks: dict[str, float]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peaks, self.flops, self.products, self.seconds = peaks, 0, 0.0, 0.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -98,7 +98,8 @@ def measure_peaks(least: float) -> dict[str, float]:
 def codec_parts(images: Tensor) -> Iterator[Part]:
     """The codec in the link as it is used, and by autocast in bfloat16 with channels last where that is quick."""
     codec = commin.load(bcr=BCR).codec
-    plain, last = contiguous(codec), deepcopy(codec).to(memory_format=torch.channels_last)
+    plain = contiguous(codec)
+    last = deepcopy(codec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     snr, bcr = torch.zeros(len(images)), Fraction(BCR)
     symbols = plain.encode(images, snr, bcr)
     turned = images.contiguous(memory_format=torch.channels_last)
