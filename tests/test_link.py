@@ -1,6 +1,7 @@
 """The link as a whole, and the zoo that puts it together."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from commin.codec.deepjscc import DeepJSCC
 from commin.errors import UserError
 from commin.images import crop_box, frame, open_photo, to_tensor
 from commin.link import Link
+from commin.receivers.base import Arrival
 from commin.receivers.deepjscc import DeepJSCCReceiver
 from commin.units import parse_bcr
 from commin.zoo import cards, fetch
@@ -62,6 +64,23 @@ def test_fading_links_work(codec_file: Path, images: torch.Tensor, name: str) ->
 
 def test_any_size_goes_through(link: Link) -> None:
     assert link.transmit(torch.rand(1, 3, 50, 70), 0.0).images.shape == (1, 3, 50, 70)
+
+
+def test_one_sending_serves_any_receiver(link: Link, images: torch.Tensor) -> None:
+    class Darker:
+        name, network_calls = "darker", 1
+
+        def restore(self, arrival: Arrival, generators: Sequence[torch.Generator], samples: int) -> torch.Tensor:
+            draws = torch.stack([torch.rand(samples, 1, 1, 1, generator=each) for each in generators])
+            return arrival.estimate[:, None] * draws
+
+    other = Link(link.codec, link.bcr, link.channel, Darker())
+    sent = link.send(images, [-5.0, 0.0, 5.0, 1.0], 7, design_snr_db=2.0)
+    for each in (link, other):
+        heard, whole = each.hear(sent, 2), each.transmit(images, [-5.0, 0.0, 5.0, 1.0], 7, 2.0, samples=2)
+        assert torch.equal(heard.samples, whole.samples)
+        assert torch.equal(heard.received.symbols, whole.received.symbols)
+        assert torch.equal(heard.measured_snr_db, whole.measured_snr_db)
 
 
 def test_the_receiver_sees_nothing_but_what_arrived(codec: DeepJSCC, images: torch.Tensor) -> None:

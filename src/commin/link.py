@@ -30,6 +30,25 @@ class Reception:
 
 
 @dataclass(frozen=True)
+class Sent:
+    """What is on its way to any number of receivers (`Link.hear`).
+
+    Attributes:
+        images: the pictures, float32 (B, 3, H, W) in [0, 1].
+        seed: of all noise.
+        symbols: what was sent, z, complex64 (B, k).
+        received: what arrived and what the receiver is told.
+        measured_snr_db: 10·log10(mean|h·z|²/mean|y − h·z|²) of each picture, (B,).
+    """
+
+    images: Tensor
+    seed: int
+    symbols: Tensor
+    received: Received
+    measured_snr_db: Tensor
+
+
+@dataclass(frozen=True)
 class Transmission(Reception):
     """A whole transmission.
 
@@ -77,7 +96,25 @@ class Link:
         samples: int = 1,
         refinement: int = 0,
     ) -> Transmission:
-        """Send pictures and restore what arrives.
+        """Send pictures and restore what arrives: `send`, then `hear`.
+
+        Args:
+            images, snr_db, seed, design_snr_db, told_snr_db, refinement: as `send` takes them.
+            samples: restored pictures S for each image.
+        """
+        return self.hear(self.send(images, snr_db, seed, design_snr_db, told_snr_db, refinement), samples)
+
+    @torch.no_grad()
+    def send(
+        self,
+        images: Tensor,
+        snr_db: float | Sequence[float] | Tensor = 0.0,
+        seed: int = 0,
+        design_snr_db: float | Sequence[float] | Tensor | None = None,
+        told_snr_db: float | Sequence[float] | Tensor | None = None,
+        refinement: int = 0,
+    ) -> Sent:
+        """Encode pictures and pass them through the channel.
 
         Args:
             images: (B, 3, H, W) in [0, 1].
@@ -85,11 +122,7 @@ class Link:
             seed: with the picture itself the source of all noise, whatever the batch.
             design_snr_db: the SNR the encoder is told; None for the true one.
             told_snr_db: the SNR the receiver is told; None for what the channel tells.
-            samples: restored pictures S for each image.
             refinement: steps by which the transmitter refines the symbols (`commin.codec.refinement`).
-
-        Returns:
-            The `Transmission`.
 
         Raises:
             ValueError: images of another shape or range, or an SNR that is not finite or not one for each picture.
@@ -104,10 +137,14 @@ class Link:
         if told_snr_db is not None:
             gains = received.csi.gains if received.csi else None
             received = Received(received.symbols, Csi(self._snrs(told_snr_db, len(images), "told_snr_db"), gains))
-        generators = image_generators(images, seed, "receiver")
-        got = self.receive(received, (images.shape[-2], images.shape[-1]), generators, samples)
-        use = ChannelUse.of(images, symbols)
-        return Transmission(got.estimate, got.samples, symbols, received, measured, use)
+        return Sent(images, seed, symbols, received, measured)
+
+    def hear(self, sent: Sent, samples: int = 1) -> Transmission:
+        """Restore what was sent by this link or another of the same codec, ``samples`` pictures for each image."""
+        size = (sent.images.shape[-2], sent.images.shape[-1])
+        got = self.receive(sent.received, size, image_generators(sent.images, sent.seed, "receiver"), samples)
+        use = ChannelUse.of(sent.images, sent.symbols)
+        return Transmission(got.estimate, got.samples, sent.symbols, sent.received, sent.measured_snr_db, use)
 
     @torch.no_grad()
     def receive(

@@ -17,7 +17,7 @@ from commin.evaluation.panel import Cell, panel
 from commin.evaluation.records import Record
 from commin.evaluation.single import record_lines, single_record
 from commin.images import frame, open_photo, save_picture, to_picture, to_tensor
-from commin.link import Link, Transmission
+from commin.link import Link, Sent, Transmission
 from commin.metrics.pixels import psnr
 from commin.serve.pictures import SPREAD_TOP, heat, spread
 from commin.zoo.cards import find_card
@@ -48,22 +48,21 @@ class Sender:
         note = self._size_note(image)
         save_picture(to_picture(image), folder / f"{stem}.original.png")
         rows: list[list[Cell]] = []
+        sendings = [self._sent(photo, image, snr, design) for snr, design in self.points]
         for system, link in self.links.items():
             weights = weights_of(self.model, link.bcr, system)
             original = Cell(image, "original", (f"{image.shape[-1]} x {image.shape[-2]}",))
             one, means, spreads = [original], [_gap(image)], [_gap(image)]
-            for snr, design in self.points:
+            for (snr, design), (sent, took) in zip(self.points, sendings, strict=True):
                 self.bar.label = f"{system}, {snr:g} dB"
                 begin = time.perf_counter()
                 try:
-                    result = link.transmit(
-                        image[None], snr, self.seed, design, samples=self._samples(system), refinement=self.refinement
-                    )
+                    result = link.hear(sent, self._samples(system))
                 except UserError as error:
                     raise UserError(f"{photo}: {system}: {error}") from None
                 record = single_record(
                     image, result, link, name=str(photo), model=self.model, system=system, channel=self.channel,
-                    snr_db=snr, design_snr_db=design, seed=self.seed, seconds=time.perf_counter() - begin,
+                    snr_db=snr, design_snr_db=design, seed=self.seed, seconds=took + time.perf_counter() - begin,
                     weights=weights, note=note, refinement=self.refinement,
                 )  # fmt: skip
                 pictures = result.samples[0].cpu()
@@ -77,6 +76,16 @@ class Sender:
         heading = f"{photo.name}   BCR {_ratio(record)}, k = {record.k} symbols, {self.channel}"
         save_picture(panel(rows, heading), folder / f"{stem}.png")
         print(f"picture: {folder / f'{stem}.png'}")
+
+    def _sent(self, photo: Path, image: Tensor, snr_db: float, design_snr_db: float) -> tuple[Sent, float]:
+        """The photo on its way, whoever hears it, and the seconds that its sending took."""
+        begin = time.perf_counter()
+        link = next(iter(self.links.values()))
+        try:
+            sent = link.send(image[None], snr_db, self.seed, design_snr_db, refinement=self.refinement)
+        except UserError as error:
+            raise UserError(f"{photo}: {error}") from None
+        return sent, time.perf_counter() - begin
 
     def _samples(self, system: str) -> int:
         return self.samples if system in SAMPLERS else 1
