@@ -1,0 +1,108 @@
+"""What holds commin-fast back: each part replaced by an ideal one, which knows what only the sender knows.
+
+usage: python benchmarks/ideals.py [--pictures 32] [--out results/ideals.json]
+* as it is: from the noised y, drawn to y by the INN.
+* no noise: y = D(z), the symbols as they were sent; what is left is the codec's blur.
+* exact INN: c(x) in the place of E[y|x], the noise of y as it is: drawn to c(x) + y − E[y|x], E over 16 draws.
+* exact INN, no noise: drawn to c(x).
+* true start: from the noised x, drawn to y. The best that this prior makes of its start level.
+* true detail: f⁻¹(y, d) with the d of x, no walk: what a prior would reach that knew all that y does not tell.
+Drawn by the fitted weights or by 1 throughout, what has the lower LPIPS on 16 pictures of ``valid``. Points: one of
+each ρ; samples alone (naturalness 1); pictures evenly spaced over the test split, seed 0.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from receivers import Row, fast, pictures, weighed
+from torch import Tensor
+
+import commin
+from commin.atomic import write_text
+from commin.metrics.lpips import load_lpips
+from commin.metrics.pixels import psnr
+from commin.randomness import image_generators
+from commin.receivers.base import Arrival
+from commin.receivers.commin_fast import Correct, correction, restore_fast
+from commin.receivers.commin_fusion import Bands
+from commin.receivers.commin_rows import Rows
+from commin.receivers.commin_settings import RowSettings
+from commin.zoo.cards import sha256
+from commin.zoo.load import codec_path
+
+POINTS = (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0))
+WAYS = ("as it is", "no noise", "exact INN", "exact INN, no noise", "true start", "true detail")
+DRAWS, VALID = 16, 16
+
+
+@torch.no_grad()
+def restored(way: str, weight: float | None, images: Tensor, bcr: str, snr_db: float) -> Iterator[tuple[Tensor, ...]]:
+    """Pictures by one way, their DeepJSCC estimates and the originals, 32 at a time."""
+    link, receiver = commin.load(bcr=bcr), fast(bcr)
+    inn = receiver.inn
+    assert inn is not None
+    settings = receiver.settings if weight is None else weighed(receiver.settings, weight)
+    for x in images.split(32):
+        sent = link.send(x, snr_db)
+        snrs = torch.full((len(x),), snr_db)
+        y = link.codec.decode(sent.received.symbols, snrs)
+        clean = link.codec.decode(sent.symbols, snrs)
+        coarse, detail = inn(x, snrs)
+        begin = target = y
+        if way == "true detail":
+            yield inn.inverse(y, detail, snrs).clamp(0, 1), y, x
+            continue
+        if way == "no noise":
+            begin = target = clean
+        elif way == "exact INN":
+            draws = [link.send(x, snr_db, seed).received.symbols for seed in range(1, DRAWS + 1)]
+            target = coarse + y - torch.stack([link.codec.decode(z, snrs) for z in draws]).mean(0)
+        elif way == "exact INN, no noise":
+            target = coarse
+        elif way == "true start":
+            begin = x
+
+        def correct(rows: Rows, chosen: RowSettings, bands: Bands, target: Tensor = target) -> Correct:
+            return correction(inn, target * 2 - 1, rows.snr_db, chosen, bands)
+
+        arrival = Arrival(begin, sent.received.symbols, snrs, link.bcr, link.codec)
+        generators = image_generators(x, sent.seed, "receiver")
+        yield restore_fast(receiver.prior, settings, correct, arrival, generators, 1, 1.0, None)[:, 0], y, x
+
+
+def score(way: str, weight: float | None, images: Tensor, bcr: str, snr_db: float) -> Row:
+    """Mean PSNR and LPIPS, and LPIPS over DeepJSCC's."""
+    lpips, parts = load_lpips(), restored(way, weight, images, bcr, snr_db)
+    with torch.no_grad():
+        figures = [torch.stack([psnr(ours, x), lpips(ours, x), lpips(y, x)]) for ours, y, x in parts]
+    own_psnr, own, plain = torch.cat(figures, 1).mean(1).tolist()
+    return {"psnr_db": round(own_psnr, 2), "lpips": round(own, 4), "lpips_ratio": round(own / plain, 3)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--pictures", type=int, default=32)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    images, valid = (pictures(split, n, options.data) for split, n in (("test", options.pictures), ("valid", VALID)))
+    path = codec_path("faces64")
+    about = {"pictures": len(images), "commin": commin.__version__, "weights": {path.name: sha256(path)}}
+    rows: list[Row] = []
+    for bcr, snr_db in POINTS:
+        for way in WAYS:
+            weights: tuple[float | None, ...] = (None,) if way in ("as it is", "true detail") else (None, 1.0)
+            tried = {weight: score(way, weight, valid, bcr, snr_db)["lpips"] for weight in weights[1:] and weights}
+            weight = min(tried, key=lambda w: tried[w]) if tried else None
+            row = {"way": way, "bcr": bcr, "snr_db": snr_db, "weight": "fitted" if weight is None else weight}
+            rows.append(row | score(way, weight, images, bcr, snr_db))
+            print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+            if options.out:
+                write_text(options.out, json.dumps({"about": about, "rows": rows}, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
