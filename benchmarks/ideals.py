@@ -3,17 +3,19 @@
 usage: python benchmarks/ideals.py [--pictures 32] [--out results/ideals.json]
 * as it is: from the noised y, drawn to y by the INN.
 * no noise: y = D(z), the symbols as they were sent; what is left is the codec's blur.
-* exact INN: c(x) in the place of E[y|x], the noise of y as it is: drawn to c(x) + y − E[y|x], E over 16 draws.
-* exact INN, no noise: drawn to c(x).
+* exact INN: the codec itself in the place of c, f⁻¹(c + w·(y − E[y|x0]), d), the mean over 4 draws of the noise.
+* exact INN, no noise: the same with y = D(z) and D(E(x0)), neither with noise.
 * true start: from the noised x, drawn to y. The best that this prior makes of its start level.
 * true detail: f⁻¹(y, d) with the d of x, no walk: what a prior would reach that knew all that y does not tell.
 Drawn by the fitted weights or by 1 throughout, what has the lower LPIPS on 16 pictures of ``valid``. Points: one of
-each ρ; samples alone (naturalness 1); pictures evenly spaced over the test split, seed 0.
+each ρ; samples alone (naturalness 1); pictures evenly spaced over the test split, seed 0. A killed run
+goes on with --out.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,11 +24,13 @@ from torch import Tensor
 
 import commin
 from commin.atomic import write_text
+from commin.inn.degradation import Degradation
+from commin.link import Link
 from commin.metrics.lpips import load_lpips
 from commin.metrics.pixels import psnr
 from commin.randomness import image_generators
 from commin.receivers.base import Arrival
-from commin.receivers.commin_fast import Correct, correction, restore_fast
+from commin.receivers.commin_fast import Correct, restore_fast
 from commin.receivers.commin_fusion import Bands
 from commin.receivers.commin_rows import Rows
 from commin.receivers.commin_settings import RowSettings
@@ -35,7 +39,8 @@ from commin.zoo.load import codec_path
 
 POINTS = (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0))
 WAYS = ("as it is", "no noise", "exact INN", "exact INN, no noise", "true start", "true detail")
-DRAWS, VALID = 16, 16
+DRAWS, VALID = 4, 16
+Mimic = Callable[[Tensor, Tensor], Tensor]
 
 
 @torch.no_grad()
@@ -50,27 +55,38 @@ def restored(way: str, weight: float | None, images: Tensor, bcr: str, snr_db: f
         snrs = torch.full((len(x),), snr_db)
         y = link.codec.decode(sent.received.symbols, snrs)
         clean = link.codec.decode(sent.symbols, snrs)
-        coarse, detail = inn(x, snrs)
-        begin = target = y
         if way == "true detail":
-            yield inn.inverse(y, detail, snrs).clamp(0, 1), y, x
+            yield inn.inverse(y, inn(x, snrs)[1], snrs).clamp(0, 1), y, x
             continue
-        if way == "no noise":
-            begin = target = clean
-        elif way == "exact INN":
-            draws = [link.send(x, snr_db, seed).received.symbols for seed in range(1, DRAWS + 1)]
-            target = coarse + y - torch.stack([link.codec.decode(z, snrs) for z in draws]).mean(0)
-        elif way == "exact INN, no noise":
-            target = coarse
-        elif way == "true start":
-            begin = x
-
-        def correct(rows: Rows, chosen: RowSettings, bands: Bands, target: Tensor = target) -> Correct:
-            return correction(inn, target * 2 - 1, rows.snr_db, chosen, bands)
-
-        arrival = Arrival(begin, sent.received.symbols, snrs, link.bcr, link.codec)
+        target, draws = (clean, 0) if "no noise" in way else (y, DRAWS)
+        exact = partial(mimicked, link, draws) if "exact" in way else None
+        correct = partial(drawn, inn, target, exact)
+        arrival = Arrival(x if way == "true start" else target, sent.received.symbols, snrs, link.bcr, link.codec)
         generators = image_generators(x, sent.seed, "receiver")
         yield restore_fast(receiver.prior, settings, correct, arrival, generators, 1, 1.0, None)[:, 0], y, x
+
+
+def drawn(
+    inn: Degradation, target: Tensor, exact: Mimic | None, rows: Rows, chosen: RowSettings, bands: Bands
+) -> Correct:
+    """The correction towards the target (R, 3, H, W), by the INN's c or by an exact one."""
+
+    def move(step: int, x0: Tensor) -> Tensor:
+        guess = (x0 + 1) / 2
+        coarse, detail = inn(guess, rows.snr_db)
+        wrong = target - (coarse if exact is None else exact(guess, rows.snr_db))
+        return inn.inverse(coarse + chosen.weights[:, step, None, None, None] * wrong, detail, rows.snr_db) * 2 - 1
+
+    return move
+
+
+def mimicked(link: Link, draws: int, images: Tensor, snrs: Tensor) -> Tensor:
+    """What the codec makes of pictures: the mean over so many draws of the noise, or without noise for 0."""
+    images = images.clamp(0, 1)
+    if not draws:
+        return link.codec.decode(link.codec.encode(images, snrs, link.bcr), snrs)
+    arrived = [link.send(images, snrs, seed).received.symbols for seed in range(1, draws + 1)]
+    return torch.stack([link.codec.decode(z, snrs) for z in arrived]).mean(0)
 
 
 def score(way: str, weight: float | None, images: Tensor, bcr: str, snr_db: float) -> Row:
@@ -91,9 +107,12 @@ def main() -> None:
     images, valid = (pictures(split, n, options.data) for split, n in (("test", options.pictures), ("valid", VALID)))
     path = codec_path("faces64")
     about = {"pictures": len(images), "commin": commin.__version__, "weights": {path.name: sha256(path)}}
-    rows: list[Row] = []
+    kept = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
+    rows: list[Row] = kept["rows"] if kept.get("about") == about else []
     for bcr, snr_db in POINTS:
         for way in WAYS:
+            if any((row["way"], row["bcr"]) == (way, bcr) for row in rows):
+                continue
             weights: tuple[float | None, ...] = (None,) if way in ("as it is", "true detail") else (None, 1.0)
             tried = {weight: score(way, weight, valid, bcr, snr_db)["lpips"] for weight in weights[1:] and weights}
             weight = min(tried, key=lambda w: tried[w]) if tried else None
