@@ -1,6 +1,7 @@
 """The codec on a data set: PSNR at every ρ and SNR beside the uncoded (PCA) and Gaussian OPTA lines, LPIPS, SSIM.
 
-usage: python benchmarks/codec.py --data FOLDER|ZIP [--model faces64|FILE] [--limit N] [--refine N] [--out FILE.json]
+usage: python benchmarks/codec.py --data FOLDER|ZIP [--model faces64|FILE] [--ratios 1/12,…] [--limit N] [--refine N]
+       [--out FILE.json]
 PSNR is of the mean MSE, as the lines are; the mean of per-picture PSNR stands beside it. 95 % intervals are
 bootstrapped over identities.
 """
@@ -61,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model", default="faces64")
+    parser.add_argument("--ratios", default="1/192,1/48,1/12")
     parser.add_argument("--split", default="test")
     parser.add_argument("--limit", type=int, help="that many pictures of the split, evenly spaced")
     parser.add_argument("--seed", type=int, default=0)
@@ -81,7 +83,7 @@ def main() -> None:
     rows: list[dict[str, str | float | list[float] | None]] = []
     shares: list[float] = []
     print("     ρ     k  SNR   PSNR          95 %    PCA   OPTA  share   mean   SSIM  LPIPS")
-    for text in ("1/192", "1/48", "1/12"):
+    for text in options.ratios.split(","):
         link = commin.load(options.model, bcr=text)
         k = latent_channels(parse_bcr(text)) // 2 * 16
         for snr in SNRS_DB:
