@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from receivers import Row, fast, pictures, weighed
+from receivers import Row, fast, pictures, weighed, weights
 from torch import Tensor
 
 import commin
@@ -34,8 +34,6 @@ from commin.receivers.commin_fast import Correct, restore_fast
 from commin.receivers.commin_fusion import Bands
 from commin.receivers.commin_rows import Rows
 from commin.receivers.commin_settings import RowSettings
-from commin.zoo.cards import sha256
-from commin.zoo.load import codec_path
 
 POINTS = (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0))
 WAYS = ("as it is", "no noise", "exact INN", "exact INN, no noise", "true start", "true detail")
@@ -105,17 +103,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     images, valid = (pictures(split, n, options.data) for split, n in (("test", options.pictures), ("valid", VALID)))
-    path = codec_path("faces64")
-    about = {"pictures": len(images), "commin": commin.__version__, "weights": {path.name: sha256(path)}}
+    about = {"pictures": len(images), "commin": commin.__version__, "weights": weights()}
     kept = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
     rows: list[Row] = kept["rows"] if kept.get("about") == about else []
     for bcr, snr_db in POINTS:
         for way in WAYS:
             if any((row["way"], row["bcr"]) == (way, bcr) for row in rows):
                 continue
-            weights: tuple[float | None, ...] = (None,) if way in ("as it is", "true detail") else (None, 1.0)
-            tried = {weight: score(way, weight, valid, bcr, snr_db)["lpips"] for weight in weights[1:] and weights}
-            weight = min(tried, key=lambda w: tried[w]) if tried else None
+            weight = None
+            if way not in ("as it is", "true detail"):
+                ways = (None, 1.0)
+                weight = min(ways, key=lambda w: score(way, w, valid, bcr, snr_db)["lpips"])
             row = {"way": way, "bcr": bcr, "snr_db": snr_db, "weight": "fitted" if weight is None else weight}
             rows.append(row | score(way, weight, images, bcr, snr_db))
             print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)

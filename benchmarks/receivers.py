@@ -65,6 +65,12 @@ def fast(bcr: str = BCR) -> CommINFast:
     return receiver
 
 
+def weights() -> dict[str, str]:
+    """Name and SHA-256 of all that commin-fast is made from, at every ρ."""
+    files = {p for b in ("1/192", "1/48", "1/12") for p in receiver_files("commin-fast", "faces64", parse_bcr(b))}
+    return {path.name: sha256(path) for path in sorted({codec_path("faces64"), *files})}
+
+
 def score(receiver: Receiver, images: Tensor, snr_db: float, bcr: str = BCR, seed: int = 0) -> Row:
     """Mean PSNR and LPIPS of a receiver, those of the estimates, and seconds a picture."""
     plain = commin.load(bcr=bcr)
@@ -251,12 +257,11 @@ def main() -> None:
     options = parser.parse_args()
     images = pictures(options.split, options.pictures, options.data)
     kept: dict[str, Any] = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
-    files = {p for b in ("1/192", "1/48", "1/12") for p in receiver_files("commin-fast", "faces64", parse_bcr(b))}
     about = {
         "data": data_path(options.data).name, "split": options.split, "pictures": len(images), "seed": 0,
         "commin": commin.__version__, "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "weights": {path.name: sha256(path) for path in sorted({codec_path("faces64"), *files})},
+        "weights": weights(),
     }  # fmt: skip
     for name in options.only.split(","):
         if kept.get(name, {}).get("about") != about:

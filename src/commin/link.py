@@ -101,6 +101,9 @@ class Link:
         Args:
             images, snr_db, seed, design_snr_db, told_snr_db, refinement: as `send` takes them.
             samples: restored pictures S for each image.
+
+        Raises:
+            ValueError: as `send` and `receive` do.
         """
         return self.hear(self.send(images, snr_db, seed, design_snr_db, told_snr_db, refinement), samples)
 
@@ -140,7 +143,10 @@ class Link:
         return Sent(images, seed, symbols, received, measured)
 
     def hear(self, sent: Sent, samples: int = 1) -> Transmission:
-        """Restore what was sent by this link or another of the same codec, ``samples`` pictures for each image."""
+        """Restore what was sent by this link or another of the same codec, ``samples`` pictures for each image.
+
+        Raises ValueError as `receive` does.
+        """
         size = (sent.images.shape[-2], sent.images.shape[-1])
         got = self.receive(sent.received, size, image_generators(sent.images, sent.seed, "receiver"), samples)
         use = ChannelUse.of(sent.images, sent.symbols)
