@@ -19,6 +19,7 @@ from commin.units import power
 BCRS = [Fraction(1, 192), Fraction(1, 48), Fraction(1, 12)]
 SIZES = {
     "convolutional": {"widths": (4, 4, 4)},
+    "separate": {"widths": (4, 4, 4)},
     "transformer": {"transformer": {"width": 64, "encoder_blocks": 1, "decoder_blocks": 1}},
 }
 
@@ -26,7 +27,8 @@ SIZES = {
 def untrained(kind: str, channels: tuple[int, ...]) -> DeepJSCC:
     """A small codec; a transformer's layers that start at zero are moved from there."""
     torch.manual_seed(0)
-    made = DeepJSCC(DeepJSCCConfig.model_validate({**SIZES[kind], "latent_channels": channels, "image_size": 64}))
+    sizes = {**SIZES[kind], "separate": channels[-1:] if kind == "separate" else ()}
+    made = DeepJSCC(DeepJSCCConfig.model_validate({**sizes, "latent_channels": channels, "image_size": 64}))
     if kind == "transformer":
         with torch.no_grad():
             for parameter in made.parameters():
@@ -80,7 +82,10 @@ def test_rows_do_not_depend_on_the_batch(codec: DeepJSCC, images: torch.Tensor) 
 @pytest.mark.parametrize("kind", list(SIZES))
 def test_every_parameter_gets_a_gradient(images: torch.Tensor, kind: str) -> None:
     torch.manual_seed(1)
-    own = DeepJSCC(DeepJSCCConfig(widths=(32, 32, 32), latent_channels=(8, 32), bottleneck=32, image_size=64))
+    separate = (8,) if kind == "separate" else ()
+    own = DeepJSCC(
+        DeepJSCCConfig(widths=(32, 32, 32), latent_channels=(8, 32), separate=separate, bottleneck=32, image_size=64)
+    )
     if kind == "transformer":
         own = untrained(kind, (8, 32))
     for bcr in own.config.bcrs:

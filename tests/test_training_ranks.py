@@ -30,8 +30,14 @@ from tests.conftest import Slopes, smooth_images
 BATCH = 8
 SECTIONS: dict[str, dict[str, Any]] = {
     "codec": {
-        "model": {"widths": [8, 8, 8], "latent_channels": [8, 32], "bottleneck": 8, "image_size": 32},
-        "link": {"reference_psnr_db": {"1/192": [10, 12], "1/48": [12, 14]}},
+        "model": {
+            "widths": [8, 8, 8],
+            "latent_channels": [8, 32],
+            "separate": [32],
+            "bottleneck": 8,
+            "image_size": 32,
+        },
+        "link": {"reference_psnr_db": {"1/192": [10, 12], "1/48": [12, 14]}},  # in turn: each rank has one network's
     },
     "inn": {"codec_precision": "float32", "model": {"bcr": "1/48", "width": 8, "blocks": 1, "lifts": 2}},
     "decoder": {"link": {"reference_psnr_db": {"1/192": [10, 12], "1/48": [12, 14]}}, "lpips_weight": 2.0},

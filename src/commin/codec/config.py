@@ -34,6 +34,8 @@ class DeepJSCCConfig(BaseModel):
     Attributes:
         widths: channels at H/2, H/4 and H/8.
         latent_channels: C of every ρ = C/1536 served, even numbers.
+        separate: those of ``latent_channels`` with networks of their own (`commin.codec.separate`); the others share
+            one.
         bottleneck: width of the blocks at H/16; 0 for none, as in the paper.
         bottleneck_blocks: how many residual blocks stand there at each end.
         lossless_skips: whether the encoder's skips keep all pixels (`ResidualBlockDown`); the paper's do not.
@@ -47,6 +49,7 @@ class DeepJSCCConfig(BaseModel):
 
     widths: tuple[int, int, int] = (256, 256, 256)
     latent_channels: tuple[int, ...] = Field((8,), min_length=1)
+    separate: tuple[int, ...] = ()
     bottleneck: int = Field(0, ge=0)
     bottleneck_blocks: int = Field(1, ge=1)
     lossless_skips: bool = False
@@ -58,6 +61,8 @@ class DeepJSCCConfig(BaseModel):
     def _even(self) -> Self:
         if any(c < 2 or c % 2 for c in self.latent_channels):
             raise ValueError("latent_channels must be even numbers from 2 on: two reals make one complex symbol")
+        if not set(self.separate) <= set(self.latent_channels) or len(set(self.separate)) < len(self.separate):
+            raise ValueError("separate must be some of latent_channels, each once")
         return self
 
     @property

@@ -10,16 +10,21 @@ from commin.codec.config import DeepJSCCConfig
 from commin.codec.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from commin.codec.ends import Decoder, Encoder
 from commin.codec.refinement import refine
+from commin.codec.separate import SeparateDecoder, SeparateEncoder
 from commin.codec.transformer import TransformerDecoder, TransformerEncoder
 
 
 def make_encoder(config: DeepJSCCConfig) -> Encoder:
     """An untrained encoder of the kind that the config asks for."""
+    if config.separate:
+        return SeparateEncoder(config, make_encoder)
     return TransformerEncoder(config, config.transformer) if config.transformer else ConvolutionalEncoder(config)
 
 
 def make_decoder(config: DeepJSCCConfig) -> Decoder:
     """An untrained decoder of the kind that the config asks for."""
+    if config.separate:
+        return SeparateDecoder(config, make_decoder)
     return TransformerDecoder(config, config.transformer) if config.transformer else ConvolutionalDecoder(config)
 
 

@@ -22,6 +22,11 @@ def link_state(snr_db: Tensor, channels: Tensor, config: DeepJSCCConfig) -> Tens
     return torch.stack([snr_db / 5.0, (channels / max(config.latent_channels)).log2() / 2.0], dim=1)
 
 
+def link_channels(state: Tensor, config: DeepJSCCConfig) -> Tensor:
+    """The channels in use (B,) that `link_state` told."""
+    return (max(config.latent_channels) * 2 ** (2 * state[:, 1])).round()
+
+
 def pack(latent: Tensor) -> Tensor:
     """Latent (B, C, h, w) to complex symbols (B, C/2·h·w): two channels make one, channel after channel."""
     return torch.complex(latent[:, 0::2].contiguous(), latent[:, 1::2].contiguous()).flatten(1)

@@ -14,6 +14,7 @@ from commin.codec.config import DeepJSCCConfig
 from commin.codec.deepjscc import DeepJSCC
 from commin.codec.files import KIND, save_codec
 from commin.codec.reference import LinkConfig
+from commin.codec.separate import begin_separate
 from commin.images import from_uint8, grid
 from commin.metrics.pixels import mse
 from commin.modelfile import load_strict, read_model
@@ -30,7 +31,7 @@ class CodecRecipe(Recipe):
     """Recipe of kind ``codec``."""
 
     kind: Literal["codec"]
-    init: str | None = None  # a model of the zoo or a codec file to start from
+    init: str | None = None  # a model of the zoo or a codec file to start from; one network may begin separate ones
     model: DeepJSCCConfig
     link: LinkConfig
 
@@ -46,7 +47,10 @@ class CodecTraining:
         codec = DeepJSCC(recipe.model)
         if recipe.init:
             path = codec_path(recipe.init)
-            load_strict(codec, read_model(path, KIND)[1], path)
+            held, weights = read_model(path, KIND)
+            if recipe.model.separate and not held.get("separate"):
+                weights = begin_separate(weights, recipe.model)
+            load_strict(codec, weights, path)
         assert codec.encoder is not None
         assert codec.decoder is not None
         self.encoder, self.decoder = codec.encoder, codec.decoder

@@ -196,6 +196,9 @@ class Run:
             total += float(loss.detach())
         for module in others:
             module.requires_grad_(True)
+        if ranks.size() > 1:
+            for p in self.trainable.phases[name].parameters():
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad  # another rank may have one
         ranks.sum_all(p.grad for p in self.trainable.phases[name].parameters() if p.grad is not None)
         return ranks.total(total)
 

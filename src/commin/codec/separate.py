@@ -1,0 +1,80 @@
+"""Ends with a network of its own for some ρ, where one network for all of them would be a compromise.
+
+Weights are named ``networks.shared.…`` and, by the latent channels C with a network of their own, ``networks.128.…``.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from commin.codec.config import DeepJSCCConfig
+from commin.codec.ends import Decoder, Encoder, link_channels
+
+E = TypeVar("E", bound=nn.Module)
+Layers = Callable[[Tensor, Tensor], Tensor]
+
+SHARED = "shared"
+
+
+class SeparateEncoder(Encoder):
+    """Encoders by ρ: each picture goes through the one of its link."""
+
+    def __init__(self, config: DeepJSCCConfig, make: Callable[[DeepJSCCConfig], Encoder]) -> None:
+        super().__init__(config)
+        self.networks = _networks(config, make)
+
+    def analysis(self, x: Tensor, state: Tensor) -> Tensor:
+        """The layers of each row's network."""
+        layers = {name: each.analysis for name, each in self.networks.items() if isinstance(each, Encoder)}
+        return _by_network(layers, x, state, self.config)
+
+
+class SeparateDecoder(Decoder):
+    """Decoders by ρ: each latent goes through the one of its link."""
+
+    def __init__(self, config: DeepJSCCConfig, make: Callable[[DeepJSCCConfig], Decoder]) -> None:
+        super().__init__(config)
+        self.networks = _networks(config, make)
+
+    def synthesis(self, x: Tensor, state: Tensor) -> Tensor:
+        """The layers of each row's network."""
+        layers = {name: each.synthesis for name, each in self.networks.items() if isinstance(each, Decoder)}
+        return _by_network(layers, x, state, self.config)
+
+
+def begin_separate(tensors: Mapping[str, Tensor], config: DeepJSCCConfig) -> dict[str, Tensor]:
+    """Weights of a codec of one network, each end's as the beginning of all the networks of that end."""
+    begun: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        end, name = key.split(".", 1)
+        begun |= {f"{end}.networks.{network}.{name}": value for network in _names(config)}
+    return begun
+
+
+def _names(config: DeepJSCCConfig) -> list[str]:
+    shared = [SHARED] if set(config.latent_channels) - set(config.separate) else []
+    return shared + [str(channels) for channels in config.separate]
+
+
+def _networks(config: DeepJSCCConfig, make: Callable[[DeepJSCCConfig], E]) -> nn.ModuleDict:
+    one = config.model_copy(update={"separate": ()})
+    return nn.ModuleDict({name: make(one) for name in _names(config)})
+
+
+def _by_network(layers: Mapping[str, Layers], x: Tensor, state: Tensor, config: DeepJSCCConfig) -> Tensor:
+    channels = link_channels(state, config)
+    alone = torch.zeros_like(channels, dtype=torch.bool)
+    for own in config.separate:
+        alone |= channels == own
+    groups = {SHARED: ~alone} | {str(own): channels == own for own in config.separate}
+    rows, parts = [], []
+    for name, chosen in groups.items():
+        here = chosen.nonzero()[:, 0]
+        if len(here) == len(x):
+            return layers[name](x, state)
+        if len(here):
+            rows.append(here)
+            parts.append(layers[name](x[here], state[here]))
+    return torch.cat(parts)[torch.cat(rows).argsort()]
