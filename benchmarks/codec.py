@@ -3,18 +3,20 @@
 usage: python benchmarks/codec.py --data FOLDER|ZIP [--model faces64|FILE] [--ratios 1/12,…] [--limit N] [--refine N]
        [--out FILE.json]
 PSNR is of the mean MSE, as the lines are; the mean of per-picture PSNR stands beside it. 95 % intervals are
-bootstrapped over identities.
+bootstrapped over identities. A killed run goes on with --out.
 """
 
 import argparse
 import json
 import platform
 from pathlib import Path
+from typing import Any
 
 import torch
 from spaced import spaced
 
 import commin
+from commin.atomic import write_text
 from commin.data.imageset import ImageSet, load_pixels, split_hash
 from commin.evaluation.lines import covariance_eigenvalues, opta_mse, pca_mse
 from commin.home import data_path, home
@@ -27,6 +29,7 @@ from commin.zoo.cards import sha256
 from commin.zoo.load import codec_path
 
 SNRS_DB = (-5.0, 0.0, 5.0)
+Row = dict[str, Any]
 
 
 def interval(errors: torch.Tensor, identities: list[str], draws: int = 2000) -> tuple[float, float]:
@@ -58,6 +61,24 @@ def point(
     return {name: torch.cat(values) for name, values in columns.items() if values}
 
 
+def summary(
+    got: dict[str, torch.Tensor], bcr: str, snr: float, identities: list[str], lines: torch.Tensor | None
+) -> Row:
+    """The row of one (ρ, SNR) from its per-picture figures."""
+    k = latent_channels(parse_bcr(bcr)) // 2 * 16
+    ours = linear_to_db(1 / float(got["mse"].mean()))
+    pca, opta = (linear_to_db(1 / f(lines, k, snr)) if lines is not None else None for f in (pca_mse, opta_mse))
+    return {
+        "bcr": bcr, "k": k, "snr_db": snr, "measured_snr_db": round(float(got["snr"].mean()), 3),
+        "psnr_of_mean_mse_db": round(ours, 3),
+        "interval_db": [round(v, 2) for v in interval(got["mse"], identities)],
+        "pca_db": pca and round(pca, 3), "opta_db": opta and round(opta, 3),
+        "share_of_gap": round((ours - pca) / (opta - pca), 3) if pca and opta else None,
+        "mean_psnr_db": round(float(got["psnr"].mean()), 3), "ssim": round(float(got["ssim"].mean()), 4),
+        "lpips_squeeze": round(float(got["lpips"].mean()), 4) if "lpips" in got else None,
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
@@ -80,47 +101,38 @@ def main() -> None:
         train = load_pixels(source, source.split("train"), 64, "celeba", home() / "cache")
         lines = covariance_eigenvalues(train, home() / "cache")
 
-    rows: list[dict[str, str | float | list[float] | None]] = []
-    shares: list[float] = []
+    path = codec_path(options.model)
+    about = {
+        "data": source.path.name, "split": options.split, "split_sha256": split_hash(entries),
+        "images": len(images), "seed": options.seed, "refinement": options.refine,
+        "weights": {path.name: sha256(path)},
+        "commin": commin.__version__,
+        "torch": torch.__version__, "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+    }  # fmt: skip
+    kept = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
+    points: list[Row] = kept["points"] if kept.get("about") == about else []
+    alike = [row for row in points if (row["pca_db"] is None) == (lines is None)]
+    known = {(row["bcr"], row["snr_db"]): row for row in alike}
+    rows = []
     print("     ρ     k  SNR   PSNR          95 %    PCA   OPTA  share   mean   SSIM  LPIPS")
-    for text in options.ratios.split(","):
-        link = commin.load(options.model, bcr=text)
-        k = latent_channels(parse_bcr(text)) // 2 * 16
-        for snr in SNRS_DB:
-            got = point(link, images, snr, options.seed, options.refine)
-            ours = linear_to_db(1 / float(got["mse"].mean()))
-            pca, opta = (linear_to_db(1 / f(lines, k, snr)) if lines is not None else None for f in (pca_mse, opta_mse))
-            low, high = (round(v, 2) for v in interval(got["mse"], [e.identity or e.file for e in entries]))
-            share = round((ours - pca) / (opta - pca), 3) if pca and opta else None
-            shares += [] if share is None else [share]
-            row = {
-                "bcr": text, "k": k, "snr_db": snr, "measured_snr_db": round(float(got["snr"].mean()), 3),
-                "psnr_of_mean_mse_db": round(ours, 3),
-                "interval_db": [low, high],
-                "pca_db": pca and round(pca, 3), "opta_db": opta and round(opta, 3),
-                "share_of_gap": share,
-                "mean_psnr_db": round(float(got["psnr"].mean()), 3), "ssim": round(float(got["ssim"].mean()), 4),
-                "lpips_squeeze": round(float(got["lpips"].mean()), 4) if "lpips" in got else None,
-            }  # fmt: skip
-            rows.append(row)
-            print(
-                f"{text:>6} {k:5} {snr:4.0f} {ours:6.2f} {low:6.2f}–{high:.2f} {pca or 0:6.2f} {opta or 0:6.2f} "
-                f"{share or 0:6.2f} {row['mean_psnr_db']:6.2f} {row['ssim']:6.3f} "
-                f"{row['lpips_squeeze'] or 0:6.3f}"
-            )
+    for bcr, snr in [(bcr, snr) for bcr in options.ratios.split(",") for snr in SNRS_DB]:
+        if (bcr, snr) not in known:
+            got = point(commin.load(options.model, bcr=bcr), images, snr, options.seed, options.refine)
+            known[bcr, snr] = summary(got, bcr, snr, [e.identity or e.file for e in entries], lines)
+        rows.append(row := known[bcr, snr])
+        low, high = row["interval_db"]
+        print(
+            f"{bcr:>6} {row['k']:5} {snr:4.0f} {row['psnr_of_mean_mse_db']:6.2f} {low:6.2f}–{high:.2f} "
+            f"{row['pca_db'] or 0:6.2f} {row['opta_db'] or 0:6.2f} {row['share_of_gap'] or 0:6.2f} "
+            f"{row['mean_psnr_db']:6.2f} {row['ssim']:6.3f} {row['lpips_squeeze'] or 0:6.3f}",
+            flush=True,
+        )
+        if options.out:
+            points = sorted(known.values(), key=lambda row: (row["k"], row["snr_db"]))
+            write_text(options.out, json.dumps({"about": about, "points": points}, indent=1, ensure_ascii=False) + "\n")
+    shares = [row["share_of_gap"] for row in rows if row["share_of_gap"] is not None]
     if shares:
         print(f"share of the gap from PCA to OPTA: least {min(shares):.2f}, mean {sum(shares) / len(shares):.2f}")
-    if options.out:
-        path = codec_path(options.model)
-        about = {
-            "data": source.path.name, "split": options.split, "split_sha256": split_hash(entries),
-            "images": len(images), "seed": options.seed, "refinement": options.refine,
-            "weights": {path.name: sha256(path)},
-            "commin": commin.__version__,
-            "torch": torch.__version__, "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        }  # fmt: skip
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps({"about": about, "points": rows}, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
