@@ -65,16 +65,13 @@ def _networks(config: DeepJSCCConfig, make: Callable[[DeepJSCCConfig], E]) -> nn
 
 def _by_network(layers: Mapping[str, Layers], x: Tensor, state: Tensor, config: DeepJSCCConfig) -> Tensor:
     channels = link_channels(state, config)
-    alone = torch.zeros_like(channels, dtype=torch.bool)
-    for own in config.separate:
-        alone |= channels == own
-    groups = {SHARED: ~alone} | {str(own): channels == own for own in config.separate}
+    alone = torch.isin(channels, channels.new_tensor(config.separate))
     rows, parts = [], []
-    for name, chosen in groups.items():
-        here = chosen.nonzero()[:, 0]
+    for name, call in layers.items():
+        here = (~alone if name == SHARED else channels == float(name)).nonzero()[:, 0]
         if len(here) == len(x):
-            return layers[name](x, state)
+            return call(x, state)
         if len(here):
             rows.append(here)
-            parts.append(layers[name](x[here], state[here]))
+            parts.append(call(x[here], state[here]))
     return torch.cat(parts)[torch.cat(rows).argsort()]
