@@ -30,14 +30,8 @@ from tests.conftest import Slopes, smooth_images
 BATCH = 8
 SECTIONS: dict[str, dict[str, Any]] = {
     "codec": {
-        "model": {
-            "widths": [8, 8, 8],
-            "latent_channels": [8, 32],
-            "separate": [32],
-            "bottleneck": 8,
-            "image_size": 32,
-        },
-        "link": {"reference_psnr_db": {"1/192": [10, 12], "1/48": [12, 14]}},  # in turn: each rank has one network's
+        "model": {"widths": [8, 8, 8], "latent_channels": [8, 32], "bottleneck": 8, "image_size": 32},
+        "link": {"reference_psnr_db": {"1/192": [10, 12], "1/48": [12, 14]}},
     },
     "inn": {"codec_precision": "float32", "model": {"bcr": "1/48", "width": 8, "blocks": 1, "lifts": 2}},
     "decoder": {"link": {"reference_psnr_db": {"1/192": [10, 12], "1/48": [12, 14]}}, "lpips_weight": 2.0},
@@ -143,6 +137,7 @@ def work(rank: int, size: int, port: int, codec: Path, folder: Path) -> None:
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
     os.environ["COMMIN_HOME"] = str(folder / "home")
+    SECTIONS["codec"]["model"]["separate"] = [32]  # rows are of either ρ in turn: each rank has one network's
     decoder.load_lpips = lambda name: Slopes()  # type: ignore[assignment,return-value]
     with ranks.job(torch.device("cpu")):
         assert (ranks.rank(), ranks.size()) == (rank, size)
