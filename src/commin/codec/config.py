@@ -58,7 +58,7 @@ class DeepJSCCConfig(BaseModel):
     snr_range_db: tuple[float, float] = (-5.0, 5.0)
 
     @model_validator(mode="after")
-    def _even(self) -> Self:
+    def _channels(self) -> Self:
         if any(c < 2 or c % 2 for c in self.latent_channels):
             raise ValueError("latent_channels must be even numbers from 2 on: two reals make one complex symbol")
         if not set(self.separate) <= set(self.latent_channels) or len(set(self.separate)) < len(self.separate):
