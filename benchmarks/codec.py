@@ -1,12 +1,13 @@
 """The codec on a data set: PSNR at every ρ and SNR beside the uncoded (PCA) and Gaussian OPTA lines, LPIPS, SSIM.
 
-usage: python benchmarks/codec.py --data FOLDER|ZIP [--model faces64|FILE] [--ratios 1/12,…] [--limit N] [--refine N]
-       [--out FILE.json]
+usage: python benchmarks/codec.py --data FOLDER|ZIP [--model faces64|FILE] [--ratios 1/12,…] [--snrs=-5,0,…] [--limit N]
+       [--refine N] [--out FILE.json]
 PSNR is of the mean MSE, as the lines are; the mean of per-picture PSNR stands beside it. 95 % intervals are
 bootstrapped over identities. A killed run goes on with --out.
 """
 
 import argparse
+import itertools
 import json
 import platform
 from pathlib import Path
@@ -28,7 +29,6 @@ from commin.units import latent_channels, linear_to_db, parse_bcr
 from commin.zoo.cards import sha256
 from commin.zoo.load import codec_path
 
-SNRS_DB = (-5.0, 0.0, 5.0)
 Row = dict[str, Any]
 
 
@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model", default="faces64")
     parser.add_argument("--ratios", default="1/192,1/48,1/12")
+    parser.add_argument("--snrs", default="-5,0,5", help="in dB, as --snrs=-5,0")
     parser.add_argument("--split", default="test")
     parser.add_argument("--limit", type=int, help="that many pictures of the split, evenly spaced")
     parser.add_argument("--seed", type=int, default=0)
@@ -115,7 +116,7 @@ def main() -> None:
     known = {(row["bcr"], row["snr_db"]): row for row in alike}
     rows = []
     print("     ρ     k  SNR   PSNR          95 %    PCA   OPTA  share   mean   SSIM  LPIPS")
-    for bcr, snr in [(bcr, snr) for bcr in options.ratios.split(",") for snr in SNRS_DB]:
+    for bcr, snr in itertools.product(options.ratios.split(","), map(float, options.snrs.split(","))):
         if (bcr, snr) not in known:
             got = point(commin.load(options.model, bcr=bcr), images, snr, options.seed, options.refine)
             known[bcr, snr] = summary(got, bcr, snr, [e.identity or e.file for e in entries], lines)

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,19 @@ def test_pictures_larger_than_the_models(sweep: Sweep, tmp_path: Path) -> None:
     assert {(line["k"], line["n"]) for line in found.values()} == {(576, 3 * 96**2)}
     with pytest.raises(UserError, match="size"):
         run_sweep(sweep(crop="centre"), tmp_path)
+
+
+def test_reference_systems_fitted_to_another_set(sweep: Sweep, faces: Path, tmp_path: Path) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    for index, image in enumerate(smooth_images(2)):
+        save_picture(to_picture(image), others / f"{index}.png")
+    spec = sweep(others, systems=["retrieval", "random-face"], settings={"retrieval": {"pool": 8}})
+    assert sum(run_sweep(spec, tmp_path / "alone").values()) == 2 * 2 * 2
+    assert not run_sweep(replace(spec, train_data=faces), tmp_path / "fitted")
+    assert {line["image"] for line in records(tmp_path / "fitted").values()} == {"0.png", "1.png"}
+    with pytest.raises(UserError, match="train_sha256"):
+        run_sweep(spec, tmp_path / "fitted")
 
 
 def test_refined_symbols_are_told_and_kept_apart(sweep: Sweep, tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ def evaluate(
     sweep: Annotated[Path, typer.Argument(help="The sweep, a YAML file.", show_default=False)],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the records; what it holds is not repeated.")],
     data: Annotated[Path | None, typer.Option(help="Folder or zip; else the sweep's, or COMMIN_DATA.")] = None,
+    train_data: Annotated[
+        Path | None,
+        typer.Option(help="Folder or zip whose train split reference systems are fitted to; else the data."),
+    ] = None,
     workers: Annotated[str, typer.Option(help="Processes, or ray (RAY_ADDRESS, else a local cluster).")] = "1",
     batch: Annotated[int, typer.Option(min=1, help="Pictures sent and restored together.")] = 16,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, …")] = "cpu",
@@ -37,6 +41,7 @@ def evaluate(
     hands = _workers(workers)
     torch_device(device)
     place = data_path(data or (Path(config.data) if config.data else None))
+    other = train_data or (Path(config.train_data) if config.train_data else None)
     folder = output_folder(out)
     warn_of_loss(config.systems)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("records, left"),
@@ -45,7 +50,7 @@ def evaluate(
         task = bar.add_task(sweep.stem, total=None)
         try:
             skipped = run_sweep(
-                Spec(config, place, device), folder, hands, batch,
+                Spec(config, place, device, other and other.expanduser()), folder, hands, batch,
                 lambda done, total: bar.update(task, completed=done, total=total),
             )  # fmt: skip
         except KeyboardInterrupt:

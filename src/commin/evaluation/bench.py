@@ -73,6 +73,7 @@ class Spec:
     config: SweepConfig
     data: Path
     device: str = "cpu"
+    train_data: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,10 @@ class Bench:
         self.weights = {path.name: sha256(path)}
         self.size = self.config.size or load_codec(path).config.image_size
         card = find_card(self.config.model, "codec")
-        self.crop = self.config.crop or (card.crop if card and card.crop else "centre")
-        self.train = TrainSplit(self.source, self.size, self.crop, home() / "cache")
+        framing = card.crop if card and card.crop else "centre"
+        self.crop = self.config.crop or framing
+        trained = (ImageSet(spec.train_data), self.size, framing) if spec.train_data else None
+        self.train = TrainSplit(*(trained or (self.source, self.size, self.crop)), home() / "cache")
         self.pictures = Pictures(self.source, self.config.split, self.size, self.crop)
         self.split_hash = split_hash(self.pictures.entries)
         self.inception = load_inception(self.device) if self.config.fid else None

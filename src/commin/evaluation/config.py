@@ -26,6 +26,8 @@ class SweepConfig(Strict):
 
     Attributes:
         data: folder or zip; ``--data`` goes before it, ``COMMIN_DATA`` after it.
+        train_data: another one, whose train split, framed as the model's, reference systems are fitted to;
+            ``--train-data`` goes before it. None for that of ``data``.
         split: the split of its manifest; all pictures where there is none.
         model: a model of the zoo, or a codec file.
         systems: names in `commin.evaluation.systems.SYSTEMS` and `commin.zoo.receivers.RECEIVERS`.
@@ -47,6 +49,7 @@ class SweepConfig(Strict):
     """
 
     data: str | None = None
+    train_data: str | None = None
     split: str = "test"
     model: str = "faces64"
     systems: Names

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import commin
 from commin.atomic import write_text
-from commin.data.imageset import Entry
+from commin.data.imageset import Entry, split_hash
 from commin.errors import UserError
 from commin.evaluation import fid
 from commin.evaluation.bench import Bench, Outcome, Spec, Task
@@ -160,6 +160,7 @@ def _claim(folder: Path, config: SweepConfig, bench: Bench) -> None:
         "format": FORMAT, "commin": commin.__version__, "model": config.model, "weights": bench.weights,
         "split": config.split, "split_sha256": bench.split_hash, "crop": bench.crop, "settings": config.settings,
         "equalizer": config.equalizer, "size": config.size, "refinement": config.refinement,
+        "train_sha256": None if bench.train.source is bench.source else split_hash(bench.train.entries),
     }  # fmt: skip
     if config.fid:
         about["fid"] = True
@@ -170,7 +171,7 @@ def _claim(folder: Path, config: SweepConfig, bench: Bench) -> None:
     path = folder / "sweep.json"
     if path.exists():
         try:
-            stored = {"refinement": 0} | json.loads(path.read_text())["about"]
+            stored = {"refinement": 0, "train_sha256": None} | json.loads(path.read_text())["about"]
         except (json.JSONDecodeError, KeyError, TypeError):
             raise UserError(f"{path}: damaged; delete it, or give another -o") from None
         other = [key for key, value in about.items() if stored.get(key) != value]
