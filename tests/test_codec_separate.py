@@ -105,6 +105,17 @@ def test_a_file_keeps_it_and_goes_on(separate: DeepJSCC, images: torch.Tensor, t
         assert torch.equal(value, separate.state_dict()[key])
 
 
+def test_one_network_more_begins_as_the_shared_one(separate: DeepJSCC) -> None:
+    with torch.no_grad():
+        for parameter in separate.encoder.networks["128"].parameters():
+            parameter.mul_(1.05)
+    held = separate.state_dict()
+    begun = begin_separate(held, separate.config.model_copy(update={"separate": (8, 128)}))
+    assert {key.split(".")[2] for key in begun} == {"shared", "8", "128"}
+    for key, value in begun.items():
+        assert torch.equal(value, held[key.replace("networks.8.", "networks.shared.")]), key
+
+
 @pytest.mark.parametrize("separate", [(64,), (8, 8)])
 def test_only_ratios_served_once_each(separate: tuple[int, ...]) -> None:
     with pytest.raises(ValidationError, match="separate"):

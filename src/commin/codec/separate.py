@@ -45,12 +45,26 @@ class SeparateDecoder(Decoder):
 
 
 def begin_separate(tensors: Mapping[str, Tensor], config: DeepJSCCConfig) -> dict[str, Tensor]:
-    """Weights of a codec of one network, each end's as the beginning of all the networks of that end."""
+    """Weights of a codec of one network, or of fewer, for this config: a new network begins as the shared one."""
+    split = [_split(key) for key in tensors]
+    held = {network for _, network, _ in split}
     begun: dict[str, Tensor] = {}
-    for key, value in tensors.items():
-        end, name = key.split(".", 1)
-        begun |= {f"{end}.networks.{network}.{name}": value for network in _names(config)}
+    for (end, network, name), value in zip(split, tensors.values(), strict=True):
+        begun |= {
+            f"{end}.networks.{each}.{name}": value
+            for each in _names(config)
+            if each == network or (network == SHARED and each not in held)
+        }
     return begun
+
+
+def _split(key: str) -> tuple[str, str, str]:
+    """The end, the network and the rest of a tensor's name."""
+    end, name = key.split(".", 1)
+    if not name.startswith("networks."):
+        return end, SHARED, name
+    _, network, rest = name.split(".", 2)
+    return end, network, rest
 
 
 def _names(config: DeepJSCCConfig) -> list[str]:

@@ -47,8 +47,8 @@ class CodecTraining:
         codec = DeepJSCC(recipe.model)
         if recipe.init:
             path = codec_path(recipe.init)
-            held, weights = read_model(path, KIND)
-            if recipe.model.separate and not held.get("separate"):
+            weights = read_model(path, KIND)[1]
+            if recipe.model.separate:
                 weights = begin_separate(weights, recipe.model)
             load_strict(codec, weights, path)
         assert codec.encoder is not None
