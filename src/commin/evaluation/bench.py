@@ -97,8 +97,8 @@ class Bench:
         card = find_card(self.config.model, "codec")
         framing = card.crop if card and card.crop else "centre"
         self.crop = self.config.crop or framing
-        trained = (ImageSet(spec.train_data), self.size, framing) if spec.train_data else None
-        self.train = TrainSplit(*(trained or (self.source, self.size, self.crop)), home() / "cache")
+        trained = (ImageSet(spec.train_data), framing) if spec.train_data else (self.source, self.crop)
+        self.train = TrainSplit(trained[0], self.size, trained[1], home() / "cache")
         self.pictures = Pictures(self.source, self.config.split, self.size, self.crop)
         self.split_hash = split_hash(self.pictures.entries)
         self.inception = load_inception(self.device) if self.config.fid else None
