@@ -12,6 +12,7 @@ from commin.codec.deepjscc import DeepJSCC
 from commin.codec.ends import link_channels, link_state
 from commin.codec.files import load_codec, save_codec
 from commin.codec.separate import begin_separate
+from commin.errors import UserError
 from commin.images import to_uint8
 from commin.training.codec import CodecRecipe, CodecTraining
 from commin.training.loop import Run
@@ -103,6 +104,9 @@ def test_a_file_keeps_it_and_goes_on(separate: DeepJSCC, images: torch.Tensor, t
     begun = CodecTraining(parse(CodecRecipe, content, Path("recipe")), to_uint8(images))
     for key, value in begun.phases["codec"].state_dict().items():
         assert torch.equal(value, separate.state_dict()[key])
+    content["model"] = {**separate.config.model_dump(mode="json"), "separate": [8]}
+    with pytest.raises(UserError, match=r"networks\.128"):
+        CodecTraining(parse(CodecRecipe, content, Path("recipe")), to_uint8(images))
 
 
 def test_one_network_more_begins_as_the_shared_one(separate: DeepJSCC) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from commin.errors import UserError
-from commin.evaluation.bench import Spec
+from commin.evaluation.bench import Bench, Spec
 from commin.evaluation.config import SweepConfig, read_sweep
 from commin.evaluation.records import drop_torn_line, read_lines
 from commin.evaluation.results import read_results
@@ -85,7 +85,9 @@ def test_reference_systems_fitted_to_another_set(sweep: Sweep, faces: Path, tmp_
         save_picture(to_picture(image), others / f"{index}.png")
     spec = sweep(others, systems=["retrieval", "random-face"], settings={"retrieval": {"pool": 8}})
     assert sum(run_sweep(spec, tmp_path / "alone").values()) == 2 * 2 * 2
-    assert not run_sweep(replace(spec, train_data=faces), tmp_path / "fitted")
+    fitted = replace(spec, train_data=faces)
+    assert (Bench(spec).train.crop, Bench(fitted).train.crop) == ("none", "centre")  # the sweep's, the model's
+    assert not run_sweep(fitted, tmp_path / "fitted")
     assert {line["image"] for line in records(tmp_path / "fitted").values()} == {"0.png", "1.png"}
     with pytest.raises(UserError, match="train_sha256"):
         run_sweep(spec, tmp_path / "fitted")

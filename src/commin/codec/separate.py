@@ -45,14 +45,18 @@ class SeparateDecoder(Decoder):
 
 
 def begin_separate(tensors: Mapping[str, Tensor], config: DeepJSCCConfig) -> dict[str, Tensor]:
-    """Weights of a codec of one network, or of fewer, for this config: a new network begins as the shared one."""
+    """Weights of a codec of one network, or of fewer, for this config: a new network begins as the shared one.
+
+    A network that the config has no place for stays among them, so that a strict load names it.
+    """
     split = [_split(key) for key in tensors]
     held = {network for _, network, _ in split}
+    wanted = sorted({*_names(config), *held - {SHARED}})
     begun: dict[str, Tensor] = {}
     for (end, network, name), value in zip(split, tensors.values(), strict=True):
         begun |= {
             f"{end}.networks.{each}.{name}": value
-            for each in _names(config)
+            for each in wanted
             if each == network or (network == SHARED and each not in held)
         }
     return begun

@@ -149,7 +149,7 @@ System = Receiver | Scheme | Line
 
 
 class TrainSplit:
-    """The pictures that reference systems are fitted to: a set's train split, framed as the tested pictures are."""
+    """The pictures that reference systems are fitted to: a set's train split, in one framing and size."""
 
     def __init__(self, source: ImageSet, size: int, crop: str, cache: Path) -> None:
         self.source, self.size, self.crop, self.cache = source, size, crop, cache
