@@ -115,7 +115,18 @@ def results(codec: Path, folder: Path) -> dict[str, dict[str, torch.Tensor]]:
         }
         torch.Tensor.float = float32  # type: ignore[method-assign]
     found["muon"] = muon_weights()
+    found["sums"] = summed_gradients()
     return found
+
+
+def summed_gradients() -> dict[str, torch.Tensor]:
+    """Of three weights: one with a gradient on every rank, one on the first alone, one on none."""
+    weights = {name: torch.zeros(3, requires_grad=True) for name in ("all", "first", "none")}
+    weights["all"].grad = torch.full((3,), 1.0 + ranks.rank())
+    if ranks.rank() == 0:
+        weights["first"].grad = torch.ones(3)
+    ranks.sum_gradients(list(weights.values()))
+    return {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
 
 
 def muon_weights() -> dict[str, torch.Tensor]:
@@ -133,15 +144,21 @@ def muon_weights() -> dict[str, torch.Tensor]:
 
 def work(rank: int, size: int, port: int, codec: Path, folder: Path) -> None:
     os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size),
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
     os.environ["COMMIN_HOME"] = str(folder / "home")
     SECTIONS["codec"]["model"]["separate"] = [32]  # rows are of either ρ in turn: each rank has one network's
     decoder.load_lpips = lambda name: Slopes()  # type: ignore[assignment,return-value]
+    cores = own_cores()
     with ranks.job(torch.device("cpu")):
         assert (ranks.rank(), ranks.size()) == (rank, size)
+        assert len(own_cores()) == (len(cores) // size or len(cores))
         torch.save(results(codec, folder), folder / f"{size}-{rank}.pt")
+
+
+def own_cores() -> set[int]:
+    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
 
 
 def put_into_zoo(codec: Path, folder: Path) -> None:
@@ -205,6 +222,12 @@ def test_two_ranks_share_the_steps_of_muon(jobs: Any) -> None:
     for key, value in alone.items():
         assert torch.equal(jobs["2-0"]["muon"][key], jobs["2-1"]["muon"][key])
         assert float((value - jobs["2-0"]["muon"][key]).norm() / value.norm()) < 1e-2
+
+
+def test_a_weight_without_gradient_on_any_rank_stays_without(jobs: Any) -> None:
+    for name in ("2-0", "2-1"):
+        sums = jobs[name]["sums"]
+        assert {key: value.tolist() for key, value in sums.items()} == {"all": [3.0] * 3, "first": [1.0] * 3}
 
 
 def test_pieces_are_disjoint_whole_and_even(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,10 +196,7 @@ class Run:
             total += float(loss.detach())
         for module in others:
             module.requires_grad_(True)
-        if ranks.size() > 1:
-            for p in self.trainable.phases[name].parameters():
-                p.grad = torch.zeros_like(p) if p.grad is None else p.grad  # another rank may have one
-        ranks.sum_all(p.grad for p in self.trainable.phases[name].parameters() if p.grad is not None)
+        ranks.sum_gradients(list(self.trainable.phases[name].parameters()))
         return ranks.total(total)
 
     def _update(self, name: str, module: nn.Module, rate: float) -> bool:

@@ -36,7 +36,8 @@ def rank() -> int:
 def job(device: torch.device) -> Iterator[torch.device]:
     """Join the job that a launcher started, if one did, and leave it after; gives this rank's device.
 
-    Without an index ``cuda`` becomes ``cuda:LOCAL_RANK``. GPUs talk by NCCL, everything else by gloo.
+    Without an index ``cuda`` becomes ``cuda:LOCAL_RANK``. GPUs talk by NCCL, everything else by gloo. On a CPU each
+    rank keeps to its share of the machine's cores, where the system lets it choose.
 
     Raises:
         UserError: the launcher's variables are wrong, or the other ranks cannot be reached.
@@ -48,6 +49,8 @@ def job(device: torch.device) -> Iterator[torch.device]:
         if device.type == "cuda":
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(device)
+        elif device.type == "cpu":
+            _keep_to_own_cores()
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError, KeyError) as error:
         raise UserError(f"cannot join the job of {os.environ['WORLD_SIZE']} processes: {_line(error)}") from None
@@ -112,6 +115,15 @@ def sum_all(tensors: Iterable[Tensor]) -> None:
         _sum_together(held)
 
 
+def sum_gradients(parameters: Sequence[Tensor]) -> None:
+    """Replace the gradients by their sums over the ranks; who has none, where another rank has one, adds 0."""
+    having = sum_here(torch.tensor([float(p.grad is not None) for p in parameters]))
+    present = [p for p, count in zip(parameters, having.tolist(), strict=True) if count]
+    for p in present:
+        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+    sum_all(p.grad for p in present if p.grad is not None)
+
+
 def sum_here(value: Tensor) -> Tensor:
     """The sum of a tensor over the ranks, in place where it can be."""
     if size() > 1:
@@ -126,6 +138,14 @@ def sum_here(value: Tensor) -> Tensor:
             ) from None
         return moved.cpu() if on_cpu else moved
     return value
+
+
+def _keep_to_own_cores() -> None:
+    here, ranks_here = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+    each = len(cores) // ranks_here
+    if own := cores[here * each : (here + 1) * each]:
+        os.sched_setaffinity(0, own)
 
 
 def _sum_together(tensors: list[Tensor]) -> None:
