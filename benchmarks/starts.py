@@ -1,13 +1,19 @@
-"""Where the walk of commin-fast should start and how far it should trust y: LPIPS over a grid, for each ρ and SNR.
+"""Where the walk of commin-fast should start, how far it should trust y, and which detail it should show how strongly:
+LPIPS over a grid, for each ρ and SNR.
 
-usage: python benchmarks/starts.py [--starts 0.35,0.5,0.65] [--weights 0.15,0.3,0.45] [--limit 32] [--out FILE.json]
+usage: python benchmarks/starts.py [--starts 0.35,0.5,0.65] [--weights 0.15,0.3,0.45] [--cutoffs 0,0.15]
+       [--details 1,1.2] [--limit 32] [--out FILE.json]
 Pictures of the ``valid`` split, not the first 64, which ``commin fit`` takes. One weight for all steps. A row holds
-what one sample costs in PSNR and its LPIPS over DeepJSCC's, then the same at the naturalness that costs ``--drop`` dB.
+what one sample costs in PSNR and its LPIPS over DeepJSCC's, then the same at the naturalness that costs ``--drop`` dB;
+last the row with the lowest LPIPS at that naturalness.
 """
 
 import argparse
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +26,7 @@ from commin.metrics.lpips import try_lpips
 from commin.metrics.pixels import psnr
 from commin.precision import fast_dtype
 from commin.randomness import image_generators
-from commin.receivers.commin_fast import CommINFast
+from commin.receivers.commin_fast import CommINFast, with_detail
 from commin.receivers.commin_fit import Examples, fit_naturalness
 from commin.receivers.commin_settings import FastPoint, FastSettings
 from commin.units import parse_bcr
@@ -32,12 +38,24 @@ SKIPPED = 64
 
 CPU = torch.device("cpu")
 
+Row = dict[str, Any]
+
 
 def pictures(limit: int) -> Tensor:
     """Validation pictures after the skipped ones, (B, 3, 64, 64) in [0, 1]."""
     source = ImageSet(data_path(None))
     entries = source.split("valid", SKIPPED + limit)[SKIPPED:]
     return from_uint8(load_pixels(source, entries, 64, "celeba", home() / "cache"))
+
+
+def grid(*lists: str) -> Iterator[tuple[float, ...]]:
+    """All combinations of comma-separated numbers."""
+    return itertools.product(*(map(float, each.split(",")) for each in lists))
+
+
+def line(row: Row) -> str:
+    """A row as text."""
+    return "  ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
 
 
 def main() -> None:
@@ -47,13 +65,15 @@ def main() -> None:
     parser.add_argument("--snr", default="-5,0,5")
     parser.add_argument("--starts", default="0.35,0.5,0.65")
     parser.add_argument("--weights", default="0.15,0.3,0.45")
+    parser.add_argument("--cutoffs", default="0,0.1,0.15,0.2")
+    parser.add_argument("--details", default="1,1.1,1.2,1.3")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--eta", type=float, default=0.0)
     parser.add_argument("--drop", type=float, default=0.8)
     parser.add_argument("--limit", type=int, default=32)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    lpips, rows = try_lpips(), []
+    lpips, rows = try_lpips(), list[Row]()
     if lpips is None:
         raise SystemExit("commin zoo pull lpips-squeeze first")
     images = pictures(options.limit)
@@ -65,21 +85,27 @@ def main() -> None:
             y, before = sent.images, lpips(sent.images, images).mean()
             drawn = image_generators(images, 0, "fit")
             examples = Examples(images, y, plain.bcr, snr, drawn, sent.received.symbols)
-            for start in map(float, options.starts.split(",")):
-                for weight in map(float, options.weights.split(",")):
-                    point = FastPoint(bcr=bcr, snr_db=snr, start=start, weights=(weight,), naturalness=1.0)
-                    settings = FastSettings(steps=options.steps, eta=options.eta, points=(point,))
-                    link = Link(plain.codec, plain.bcr, plain.channel, CommINFast(prior, inn, settings))
-                    sample = link.transmit(images, snr, 0).images
-                    row: dict[str, str | float] = {"bcr": bcr, "snr_db": snr, "start": start, "weight": weight}
+            found: list[Row] = []
+            for start, weight in grid(options.starts, options.weights):
+                point = FastPoint(bcr=bcr, snr_db=snr, start=start, weights=(weight,))
+                settings = FastSettings(steps=options.steps, eta=options.eta, points=(point,))
+                link = Link(plain.codec, plain.bcr, plain.channel, CommINFast(prior, inn, settings))
+                walked = link.transmit(images, snr, 0).images
+                for cutoff, detail in grid(options.cutoffs, options.details):
+                    row: Row = {"bcr": bcr, "snr_db": snr, "start": start, "weight": weight}
+                    row |= {"cutoff": cutoff, "detail": detail}
+                    shown = FastPoint(bcr=bcr, snr_db=snr, cutoff=cutoff, detail=detail)
+                    chosen = FastSettings(points=(shown,)).at(plain.bcr, torch.full((len(images),), snr))
+                    sample = with_detail(settings.bands(y), y, walked[:, None], chosen)[:, 0]
                     for name, share in (("one", 1.0), ("blended", fit_naturalness(examples, sample, options.drop))):
-                        shown = torch.lerp(y, sample, share)
+                        blend = torch.lerp(y, sample, share)
                         row[f"{name} naturalness"] = share
-                        row[f"{name} psnr_db"] = float((psnr(shown, images) - psnr(y, images)).mean())
-                        row[f"{name} ratio"] = float(lpips(shown, images).mean() / before)
-                    rows.append(row)
-                    cells = (f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-                    print("  ".join(cells), flush=True)
+                        row[f"{name} psnr_db"] = float((psnr(blend, images) - psnr(y, images)).mean())
+                        row[f"{name} ratio"] = float(lpips(blend, images).mean() / before)
+                    found.append(row)
+                    print(line(row), flush=True)
+            print("best:", line(min(found, key=lambda row: row["blended ratio"])), flush=True)
+            rows += found
     if options.out:
         options.out.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 

@@ -4,8 +4,10 @@ r"""CommIN in at most 20 network calls and without a gradient through the U-Net:
     x0 = D(x_t, t),   x̂ = f⁻¹(c + w_t·(y − c), d) with (c, d) = f(x0),   a DDIM step with x̂ in the place of x0.
 
 w_t < 1, for y is noisy and full replacement would paint its noise in. Where the table holds fitted gains, calibrated
-fusion (`commin.receivers.commin_fusion`) takes the place of w_t. The result is (1 − α)·m + α·sample: m is the DeepJSCC
-estimate, or the mean of the samples if there are several, and α the naturalness.
+fusion (`commin.receivers.commin_fusion`) takes the place of w_t. A sample is then s = y + g·H(x − y) for the
+picture x of a walk: H cuts off what lies below a frequency f₀, where y is nearer to the truth than x is, and g > 1
+makes up for a walk of few steps, which ends too smooth. The result is (1 − α)·m + α·s: m is the DeepJSCC estimate, or
+the mean of the samples if there are several, and α the naturalness.
 """
 
 from collections.abc import Callable, Sequence
@@ -96,11 +98,19 @@ def restore_fast(
 
 
 def natural(pictures: Tensor, arrival: Arrival, settings: FastSettings, naturalness: float | None) -> Tensor:
-    """(1 − α)·m + α·sample of samples (B, S, 3, H, W); α of the table for None, m as above."""
+    """(1 − α)·m + α·s of what the walks made, (B, S, 3, H, W); α of the table for None, m and s as above."""
+    chosen = settings.at(arrival.bcr, arrival.snr_db)
+    pictures = with_detail(settings.bands(arrival.estimate), arrival.estimate, pictures, chosen)
     middle = pictures.mean(1, keepdim=True) if pictures.shape[1] > 1 else arrival.estimate.unsqueeze(1)
-    table = settings.at(arrival.bcr, arrival.snr_db).naturalness
-    share = torch.full_like(table, naturalness) if naturalness is not None else table
+    share = chosen.naturalness if naturalness is None else torch.full_like(chosen.naturalness, naturalness)
     return torch.lerp(middle.expand_as(pictures), pictures, share[:, None, None, None, None])
+
+
+def with_detail(bands: Bands, estimate: Tensor, pictures: Tensor, chosen: RowSettings) -> Tensor:
+    """y + g·H(x − y), clipped to [0, 1]: y (B, 3, H, W) and pictures x (B, S, 3, H, W) in [0, 1]."""
+    y, each = estimate.repeat_interleave(pictures.shape[1], 0), pictures.flatten(0, 1)
+    cutoff, detail = (row.repeat_interleave(pictures.shape[1], 0) for row in (chosen.cutoff, chosen.detail))
+    return (y + detail[:, None, None, None] * bands.above(each - y, cutoff)).clamp(0, 1).view_as(pictures)
 
 
 def fast_walk(

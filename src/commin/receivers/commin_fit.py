@@ -189,6 +189,8 @@ def _walk(
         snr_db=examples.snr_db,
         start=float(chosen.start[0]),
         naturalness=float(chosen.naturalness[0]),
+        cutoff=float(chosen.cutoff[0]),
+        detail=float(chosen.detail[0]),
         weights=tuple(chosen.weights[0].tolist()),
         error=tuple(chosen.error[0].tolist()) if settings.points[0].error else (),
     )

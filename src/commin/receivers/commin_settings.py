@@ -23,6 +23,8 @@ class FastPoint(BaseModel):
         start: t0 as a share of T.
         weights: w_t from the first step to the last, each in [0, 1]; one number holds for all.
         naturalness: α in [0, 1].
+        cutoff: f₀, below which a picture is the estimate's, 1 for the highest frequency of a row; 0 for none.
+        detail: g, of what lies above.
         inn_gains, direct_gains: G and H of calibrated fusion, for each step the gains of all bands; empty for none.
         error: variance of y's error in each band, in units of [−1, 1]; empty for a start with plain white noise.
     """
@@ -34,6 +36,8 @@ class FastPoint(BaseModel):
     start: float = Field(0.5, gt=0, le=1)
     weights: tuple[float, ...] = Field((0.2,), min_length=1)
     naturalness: float = Field(1.0, ge=0, le=1)
+    cutoff: float = Field(0.0, ge=0, le=1)
+    detail: float = Field(1.0, ge=0, le=2)
     inn_gains: tuple[tuple[float, ...], ...] = ()
     direct_gains: tuple[tuple[float, ...], ...] = ()
     error: tuple[float, ...] = ()
@@ -60,7 +64,7 @@ class RowSettings:
 
     Attributes:
         start: t0 as a share of T, (R,).
-        naturalness: (R,).
+        naturalness, cutoff, detail: (R,).
         weights: (R, N).
         gains: (R, N, 2, bands), G first, or None.
         error: (R, bands), zero for a plain start.
@@ -68,6 +72,8 @@ class RowSettings:
 
     start: Tensor
     naturalness: Tensor
+    cutoff: Tensor
+    detail: Tensor
     weights: Tensor
     gains: Tensor | None
     error: Tensor
@@ -126,11 +132,14 @@ class FastSettings(BaseModel):
         numbers = [(Fraction(point.bcr), point.snr_db, _flat(point)) for point in self.points]
         rows = interpolate_link(numbers, bcr, snr_db).to(snr_db.device)
         count, first = len(snr_db), self.points[0]
-        sizes = [1, 1, len(first.weights), len(first.inn_gains) * 4 * self.rings, len(first.error)]
-        start, naturalness, weights, gains, error = rows.split(sizes, dim=1)
+        sizes = [4, len(first.weights), len(first.inn_gains) * 4 * self.rings, len(first.error)]
+        single, weights, gains, error = rows.split(sizes, dim=1)
+        start, naturalness, cutoff, detail = single.unbind(1)
         return RowSettings(
-            start[:, 0],
-            naturalness[:, 0],
+            start,
+            naturalness,
+            cutoff,
+            detail,
             _stretch(weights.unsqueeze(2), self.steps).squeeze(2),
             self._gains(gains) if first.inn_gains else None,
             error if first.error else torch.zeros(count, 2 * self.rings, device=snr_db.device),
@@ -146,7 +155,8 @@ def _flat(point: FastPoint) -> Tensor:
         (*inn, *direct) for inn, direct in zip(point.inn_gains, point.direct_gains, strict=True)
     ]
     gains = [number for pair in pairs for number in pair]
-    return torch.tensor([point.start, point.naturalness, *point.weights, *gains, *point.error])
+    single = (point.start, point.naturalness, point.cutoff, point.detail)
+    return torch.tensor([*single, *point.weights, *gains, *point.error])
 
 
 def _stretch(values: Tensor, count: int) -> Tensor:

@@ -48,7 +48,7 @@ class Fitter:
         Args:
             bcr: ρ.
             snr_db: in dB.
-            settings: the walk, and the table whose start and weights hold where nothing is fitted.
+            settings: the walk, and the table whose start, weights and detail hold where nothing is fitted.
             method: ``fusion`` fits gains, ``weights`` Bayesian w_t, ``none`` neither; ``symbol``: for commin-symbol;
                 ``zero``: for sing-zero, with settings of its own.
             whiten: whether the start is fitted too.
@@ -61,8 +61,10 @@ class Fitter:
         examples = Examples(self.images, estimates, plain.bcr, snr_db, self._generators("fit"), symbols)
         snrs = torch.full((len(estimates),), snr_db, device=self.device)
         chosen = settings.at(plain.bcr, snrs[:1])
-        start, weights = float(chosen.start), tuple(chosen.weights[0].tolist())
-        point = type(settings.points[0])(bcr=bcr, snr_db=snr_db, start=start, weights=weights)
+        point = type(settings.points[0])(
+            bcr=bcr, snr_db=snr_db, start=float(chosen.start), weights=tuple(chosen.weights[0].tolist()),
+            cutoff=float(chosen.cutoff), detail=float(chosen.detail),
+        )  # fmt: skip
         parts = Parts(self.model, plain.bcr, self.device)
         prior = parts.prior(fast_dtype(self.device)).to(self.device)
         inn = None if method in ("symbol", "zero") else parts.inn(fast_dtype(self.device)).to(self.device)
