@@ -52,7 +52,7 @@ class Bands:
     def above(self, x: Tensor, cutoff: Tensor) -> Tensor:
         """What x (R, 3, H, W) holds above f₀ (R,): × 1 − e^{−f²/f₀²} at f = √((u/H)² + (v/W)²); x for f₀ = 0."""
         below = torch.exp(-((self._radius / cutoff.clamp_min(1e-6)[:, None, None]) ** 2)) * (cutoff > 0)[:, None, None]
-        return self.inverse((1 - below)[:, None] * self.transform(x))
+        return x - self.inverse(below[:, None] * self.transform(x))
 
     def mean(self, coefficients: Tensor) -> Tensor:
         """Mean over rows and the coefficients of each band: (R, 3, H, W) to (bands,)."""

@@ -7,7 +7,7 @@ rows r, r + R, r + 2R, …; gradients of the mean over all B rows are summed onc
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch
@@ -145,7 +145,8 @@ def _keep_to_own_cores() -> None:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
     each = len(cores) // ranks_here
     if own := cores[here * each : (here + 1) * each]:
-        os.sched_setaffinity(0, own)
+        with suppress(OSError):  # a container may forbid it
+            os.sched_setaffinity(0, own)
 
 
 def _sum_together(tensors: list[Tensor]) -> None:
