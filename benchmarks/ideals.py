@@ -8,7 +8,7 @@ usage: python benchmarks/ideals.py [--pictures 32] [--out results/ideals.json]
 * true start: from the noised x, drawn to y. The best that this prior makes of its start level.
 * true detail: f⁻¹(y, d) with the d of x, no walk: what a prior would reach that knew all that y does not tell.
 Drawn by the fitted weights or by 1 throughout, what has the lower LPIPS on 16 pictures of ``valid``. Points: one of
-each ρ; samples alone (naturalness 1); pictures evenly spaced over the test split, seed 0. A killed run
+each ρ; samples as they are drawn; pictures evenly spaced over the test split, seed 0. A killed run
 goes on with --out.
 """
 
@@ -48,6 +48,7 @@ def restored(way: str, weight: float | None, images: Tensor, bcr: str, snr_db: f
     inn = receiver.inn
     assert inn is not None
     settings = receiver.settings if weight is None else weighed(receiver.settings, weight)
+    settings = settings.model_copy(update={"points": tuple(point.plain() for point in settings.points)})
     for x in images.split(32):
         sent = link.send(x, snr_db)
         snrs = torch.full((len(x),), snr_db)

@@ -165,7 +165,7 @@ def tried_rows(images: Tensor) -> Tasks:
         points = tuple(p.model_copy(update={"start": changes.get("start", p.start)}) for p in walk.points)
         rest = {key: value for key, value in changes.items() if key != "start"}
         settings = walk.model_copy(update={"points": points, **rest})
-        point = fitter.fit(BCR, 0.0, settings, method, whiten, 0.75)
+        point = fitter.fit("commin-fast", BCR, 0.0, settings, method, whiten, 0.75)
         return settings.model_copy(update={"points": (point,)})
 
     def work(name: str, naturalness: float | None) -> Row:

@@ -6,7 +6,7 @@ RECEIVER is sing-inn, diffcom or diffcom-hifi. From --zeta, then from what was b
 down by the factor as long as the PSNR rises. Their start is as published, for a walk from nearer to the estimate has
 the higher PSNR whatever it does for the eye; LPIPS is printed and chooses nothing. Points that the file holds are kept.
     commin zoo add settings.json --model faces64 --kind RECEIVER
-adds what was found. sing-zero is fitted by ``commin fit --method zero``.
+adds what was found. ``commin fit`` fits the others, and what is shown of these.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 usage: python benchmarks/sharper.py [--limit 32] [--starts 0.1,0.25] [--out FILE.json]
 Pictures as in `starts.py`; ρ = 1/192, 1/48, 1/12 at −5, 0, 5 dB; each weight is the shipped one.
 A row for jscc-lpips alone, for the shipped walk from y, and for the walk from jscc-lpips at the shipped start and at
-``--starts``: the cost in PSNR to DeepJSCC and LPIPS over DeepJSCC's.
+``--starts``, samples as they are drawn: the cost in PSNR to DeepJSCC and LPIPS over DeepJSCC's.
 """
 
 import argparse
@@ -30,7 +30,7 @@ POINTS = (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0))
 
 def walk(receiver: CommINFast, arrival: Arrival, y: Tensor, start: float) -> Tensor:
     """From ``arrival.estimate`` at that start, corrected towards y (B, 3, H, W): one sample, (B, 3, H, W)."""
-    points = tuple(point.model_copy(update={"start": start}) for point in receiver.settings.points)
+    points = tuple(point.plain().model_copy(update={"start": start}) for point in receiver.settings.points)
     settings: FastSettings = receiver.settings.model_copy(update={"points": points, "limit": len(y)})
 
     def correct(rows: Rows, chosen: RowSettings, bands: Bands) -> Correct:

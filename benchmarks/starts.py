@@ -25,10 +25,9 @@ from commin.link import Link
 from commin.metrics.lpips import try_lpips
 from commin.metrics.pixels import psnr
 from commin.precision import fast_dtype
-from commin.randomness import image_generators
-from commin.receivers.commin_fast import CommINFast, with_detail
-from commin.receivers.commin_fit import Examples, fit_naturalness
+from commin.receivers.commin_fast import CommINFast
 from commin.receivers.commin_settings import FastPoint, FastSettings
+from commin.receivers.shown import fit_naturalness, with_detail
 from commin.units import parse_bcr
 from commin.zoo.load import load
 from commin.zoo.receivers import Parts
@@ -83,8 +82,6 @@ def main() -> None:
         for snr in map(float, options.snr.split(",")):
             sent = plain.transmit(images, snr, 0)
             y, before = sent.images, lpips(sent.images, images).mean()
-            drawn = image_generators(images, 0, "fit")
-            examples = Examples(images, y, plain.bcr, snr, drawn, sent.received.symbols)
             found: list[Row] = []
             for start, weight in grid(options.starts, options.weights):
                 point = FastPoint(bcr=bcr, snr_db=snr, start=start, weights=(weight,))
@@ -94,10 +91,10 @@ def main() -> None:
                 for cutoff, detail in grid(options.cutoffs, options.details):
                     row: Row = {"bcr": bcr, "snr_db": snr, "start": start, "weight": weight}
                     row |= {"cutoff": cutoff, "detail": detail}
-                    shown = FastPoint(bcr=bcr, snr_db=snr, cutoff=cutoff, detail=detail)
-                    chosen = FastSettings(points=(shown,)).at(plain.bcr, torch.full((len(images),), snr))
-                    sample = with_detail(settings.bands(y), y, walked[:, None], chosen)[:, 0]
-                    for name, share in (("one", 1.0), ("blended", fit_naturalness(examples, sample, options.drop))):
+                    one = torch.ones(len(images))
+                    sample = with_detail(y, walked, cutoff * one, detail * one)
+                    shares = {"one": 1.0, "blended": fit_naturalness(y, sample, images, options.drop)}
+                    for name, share in shares.items():
                         blend = torch.lerp(y, sample, share)
                         row[f"{name} naturalness"] = share
                         row[f"{name} psnr_db"] = float((psnr(blend, images) - psnr(y, images)).mean())

@@ -1,6 +1,5 @@
 """The CommIN receivers: what every receiver must hold, guidance, the table, calibrated fusion, resuming."""
 
-import math
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +24,7 @@ from commin.link import Link
 from commin.randomness import generator
 from commin.receivers.base import Arrival
 from commin.receivers.commin import CommIN, CommINConfig, replaced_distance, zeta
-from commin.receivers.commin_fast import CommINFast, start, with_detail
+from commin.receivers.commin_fast import CommINFast, start
 from commin.receivers.commin_fit import Examples, fit_doubt, fit_fusion, fit_start, fit_weights
 from commin.receivers.commin_fusion import Bands, fuse, solve_gains
 from commin.receivers.commin_late import CommINLate, CommINLateConfig
@@ -228,22 +227,6 @@ def test_naturalness_runs_from_the_estimate_or_the_mean(prior: Prior, inn: Degra
     assert torch.allclose(half, (mean + full) / 2, atol=1e-6)
 
 
-def test_detail_above_the_cutoff_is_the_walks_and_the_rest_the_estimates() -> None:
-    bands, rng = Bands(16, 16, 2, CPU), torch.Generator().manual_seed(0)
-    y, walked = torch.full((2, 3, 16, 16), 0.5), 0.5 + 0.05 * torch.randn(2, 2, 3, 16, 16, generator=rng)
-
-    def shown(cutoff: float, detail: float) -> Tensor:
-        point = FastPoint(bcr="1/48", snr_db=0, cutoff=cutoff, detail=detail)
-        return with_detail(bands, y, walked, FastSettings(points=(point,)).at(BCR, torch.zeros(2)))
-
-    assert torch.allclose(shown(0, 1), walked, atol=1e-6)
-    assert torch.allclose(shown(0, 1.5), y[:, None] + 1.5 * (walked - y[:, None]), atol=1e-6)
-    moved, whole = (bands.transform((each - y[:, None]).flatten(0, 1)) for each in (shown(0.25, 1.5), walked))
-    assert moved[..., 0, 0].abs().max() < 1e-5
-    assert torch.allclose(moved[..., 0, 4], 1.5 * (1 - math.exp(-1)) * whole[..., 0, 4], atol=1e-5)
-    assert torch.allclose(moved[..., 15, 15], 1.5 * whole[..., 15, 15], atol=1e-5)
-
-
 # gradient guidance
 
 
@@ -389,8 +372,6 @@ def test_link_interpolation_is_linear_in_db_and_in_log_ratio() -> None:
 def test_settings_between_points() -> None:
     chosen = fused_settings(steps=5).at(BCR, torch.tensor([-5.0, 0.0, 50.0]))
     assert chosen.start.tolist() == pytest.approx([0.4, 0.6, 0.8])
-    assert chosen.cutoff.tolist() == pytest.approx([0.1, 0.15, 0.2])
-    assert chosen.detail.tolist() == pytest.approx([1, 1.1, 1.2])
     assert chosen.error[:, 0].tolist() == pytest.approx([0.01, 0.015, 0.02])
     assert chosen.weights.shape == (3, 5)
     assert chosen.gains is not None

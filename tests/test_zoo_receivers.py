@@ -20,6 +20,7 @@ from commin.inn.degradation import Degradation, DegradationConfig
 from commin.inn.files import save_inn
 from commin.receivers.commin_settings import FastPoint, FastSettings
 from commin.receivers.commin_table import read_settings, write_settings
+from commin.receivers.sing_inn import SingINNSettings
 from commin.receivers.sing_zero import ZeroSettings
 from commin.training.prior import PriorConfig, new_prior
 from commin.zoo.cards import card
@@ -164,13 +165,20 @@ def test_fit_writes_a_table_and_goes_on(photo: Path, tmp_path: Path) -> None:
     fusion = ("--method", "fusion", "--snr", "0", "-o", tmp_path / "fusion.json")
     assert run(*options[:-2], *fusion).count("naturalness") == 1
     assert len(read_settings(FastSettings, tmp_path / "fusion.json").points[0].inn_gains) == 2
-    symbol = ("--method", "symbol", "--snr", "0", "-o", tmp_path / "symbol.json")
+    symbol = ("--receiver", "commin-symbol", "--snr", "0", "-o", tmp_path / "symbol.json")
     assert run(*options[:-2], *symbol).count("naturalness") == 1
-    zero = ("--method", "zero", "--snr", "0", "-o", tmp_path / "zero.json")
+    zero = ("--receiver", "sing-zero", "--snr", "0", "-o", tmp_path / "zero.json")
     assert run(*options[:-2], *zero).count("naturalness") == 1
     assert len(read_settings(ZeroSettings, tmp_path / "zero.json").points[0].response) == 4
     run("zoo", "add", tmp_path / "zero.json", "--model", "own", "--kind", "sing-zero")
     restored = commin.load("own", "1/48", "sing-zero").transmit(smooth_images(1))
     assert torch.isfinite(restored.images).all()
+    walk.write_text("steps: 2\n")
+    assert "zeta 1.5" in run(*options[:-2], "--receiver", "sing-inn", "--snr", "-5", "-o", tmp_path / "inn.json")
+    walk.write_text("steps: 2\nrings: 2\n")
+    assert read_settings(SingINNSettings, tmp_path / "inn.json").points[0].start == 1
+    for wrong in (["--receiver", "deepjscc"], ["--receiver", "sing-zero", "--whiten"], ["--details", "1,x"]):
+        failed = CliRunner().invoke(app, [*map(str, options), "--snr", "0", *wrong])
+        assert isinstance(failed.exception, UserError)
     other = CliRunner().invoke(app, [*map(str, options), "--snr", "0", "--whiten"])
     assert isinstance(other.exception, UserError)

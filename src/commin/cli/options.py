@@ -32,6 +32,21 @@ def numbers(text: str, name: str) -> list[float]:
     return values
 
 
+def shares(text: str, name: str, most: float) -> list[float]:
+    """Numbers in 0..most, separated by commas.
+
+    Raises:
+        UserError: one is no such number.
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{name} {text}: not numbers separated by commas") from None
+    if not all(0 <= value <= most for value in values):
+        raise UserError(f"{name} {text}: must be in 0..{most:g}")
+    return values
+
+
 def output_folder(path: Path) -> Path:
     """Make the folder if need be and see that it can be written.
 

@@ -36,9 +36,7 @@ def transmit(
     ] = 0,
     naturalness: Annotated[
         float | None,
-        typer.Option(
-            help="Of commin-fast, commin-symbol and sing-zero: 0 is the estimate (or the samples' mean), 1 a sample."
-        ),
+        typer.Option(help="Of receivers that draw: 0 is the estimate (or the samples' mean), 1 a sample."),
     ] = None,
     model: Annotated[str, typer.Option(help="A model of the zoo or a codec file.")] = "faces64",
     crop: Annotated[

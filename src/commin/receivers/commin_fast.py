@@ -4,10 +4,8 @@ r"""CommIN in at most 20 network calls and without a gradient through the U-Net:
     x0 = D(x_t, t),   x̂ = f⁻¹(c + w_t·(y − c), d) with (c, d) = f(x0),   a DDIM step with x̂ in the place of x0.
 
 w_t < 1, for y is noisy and full replacement would paint its noise in. Where the table holds fitted gains, calibrated
-fusion (`commin.receivers.commin_fusion`) takes the place of w_t. A sample is then s = y + g·H(x − y) for the
-picture x of a walk: H cuts off what lies below a frequency f₀, where y is nearer to the truth than x is, and g > 1
-makes up for a walk of few steps, which ends too smooth. The result is (1 − α)·m + α·s: m is the DeepJSCC estimate, or
-the mean of the samples if there are several, and α the naturalness.
+fusion (`commin.receivers.commin_fusion`) takes the place of w_t. What is shown of the picture at the walk's end
+is a matter of `commin.receivers.shown`.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +21,7 @@ from commin.receivers.base import Arrival
 from commin.receivers.commin_fusion import Bands, corrections, fuse
 from commin.receivers.commin_rows import Progress, Rows, check_parts, restore_rows
 from commin.receivers.commin_settings import FastSettings, RowSettings
+from commin.receivers.shown import show
 
 Correct = Callable[[int, Tensor], Tensor]
 """The number of a step, from 0, and its x0 (R, 3, H, W) in [−1, 1] to x̂."""
@@ -82,7 +81,7 @@ def restore_fast(
     naturalness: float | None,
     progress: Progress | None,
 ) -> Tensor:
-    """Pictures (B, S, 3, H, W) in [0, 1] by `fast_walk`, blended by `natural`; ``correct`` makes the correction."""
+    """Pictures (B, S, 3, H, W) in [0, 1] by `fast_walk`, shown by `show`; ``correct`` makes the correction."""
 
     def restore(rows: Rows) -> Tensor:
         chosen, bands = settings.at(arrival.bcr, rows.snr_db), settings.bands(rows.y)
@@ -94,23 +93,7 @@ def restore_fast(
         return fast_walk(prior.schedule, denoise, settings, chosen, rows, bands, correct(rows, chosen, bands))
 
     pictures = restore_rows(arrival, generators, samples, settings.limit, settings.steps, restore, progress)
-    return natural(pictures, arrival, settings, naturalness)
-
-
-def natural(pictures: Tensor, arrival: Arrival, settings: FastSettings, naturalness: float | None) -> Tensor:
-    """(1 − α)·m + α·s of what the walks made, (B, S, 3, H, W); α of the table for None, m and s as above."""
-    chosen = settings.at(arrival.bcr, arrival.snr_db)
-    pictures = with_detail(settings.bands(arrival.estimate), arrival.estimate, pictures, chosen)
-    middle = pictures.mean(1, keepdim=True) if pictures.shape[1] > 1 else arrival.estimate.unsqueeze(1)
-    share = chosen.naturalness if naturalness is None else torch.full_like(chosen.naturalness, naturalness)
-    return torch.lerp(middle.expand_as(pictures), pictures, share[:, None, None, None, None])
-
-
-def with_detail(bands: Bands, estimate: Tensor, pictures: Tensor, chosen: RowSettings) -> Tensor:
-    """y + g·H(x − y), clipped to [0, 1]: y (B, 3, H, W) and pictures x (B, S, 3, H, W) in [0, 1]."""
-    y, each = estimate.repeat_interleave(pictures.shape[1], 0), pictures.flatten(0, 1)
-    cutoff, detail = (row.repeat_interleave(pictures.shape[1], 0) for row in (chosen.cutoff, chosen.detail))
-    return (y + detail[:, None, None, None] * bands.above(each - y, cutoff)).clamp(0, 1).view_as(pictures)
+    return show(pictures, arrival, settings.points, naturalness)
 
 
 def fast_walk(

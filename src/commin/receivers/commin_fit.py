@@ -3,7 +3,6 @@
 All pictures walk together, step by step; at each step the numbers are solved for, applied, and the walk goes on.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,9 +19,7 @@ from commin.receivers.commin_fusion import chunked, corrections, fuse, solve_gai
 from commin.receivers.commin_rows import Progress, Rows
 from commin.receivers.commin_settings import FastPoint, FastSettings
 from commin.receivers.commin_symbol import encoder_of, towards_symbols
-from commin.units import db_to_linear
-
-DIGITS = 4
+from commin.receivers.commin_table import DIGITS
 
 
 @dataclass(frozen=True)
@@ -161,23 +158,6 @@ def fit_start(schedule: Schedule, examples: Examples, point: FastPoint, settings
     return point.model_copy(update={"error": tuple(error.tolist()), "start": (t0 + 1) / schedule.steps})
 
 
-def fit_naturalness(examples: Examples, samples: Tensor, drop_db: float) -> float:
-    r"""The largest α in [0, 1] at which (1 − α)·y + α·sample costs at most ``drop_db`` of PSNR against y.
-
-    E‖(1 − α)·y + α·s − x‖² = aα² + 2bα + c, a = E‖s − y‖², b = E(y − x)·(s − y), c = E‖y − x‖²; PSNR of the mean MSE.
-
-    Args:
-        examples: x and y.
-        samples: s for each, (M, 3, H, W) in [0, 1].
-        drop_db: in dB, at least 0.
-    """
-    error, move = examples.estimates - examples.images, samples - examples.estimates
-    a, b, c = (float(product.mean()) for product in (move * move, error * move, error * error))
-    allowed = c * (db_to_linear(drop_db) - 1)
-    alpha = (math.sqrt(b * b + a * allowed) - b) / max(a, 1e-12)
-    return round(min(max(alpha, 0.0), 1.0), DIGITS)
-
-
 def _walk(
     prior: Prior, examples: Examples, rows: Rows, settings: FastSettings, correct: Callable[[int, Tensor], Tensor]
 ) -> FastPoint:
@@ -188,9 +168,6 @@ def _walk(
         bcr=str(examples.bcr),
         snr_db=examples.snr_db,
         start=float(chosen.start[0]),
-        naturalness=float(chosen.naturalness[0]),
-        cutoff=float(chosen.cutoff[0]),
-        detail=float(chosen.detail[0]),
         weights=tuple(chosen.weights[0].tolist()),
         error=tuple(chosen.error[0].tolist()) if settings.points[0].error else (),
     )

@@ -31,7 +31,6 @@ class Bands:
         self.count = 2 * rings
         self._colours, self._rows, self._columns = (dct_matrix(n).to(device) for n in (IMAGE_CHANNELS, height, width))
         radius = torch.hypot(torch.arange(height)[:, None] / height, torch.arange(width) / width)
-        self._radius = radius.to(device)
         ring = ((radius / math.sqrt(2)).sqrt() * rings).long().clamp(max=rings - 1)
         self._index = torch.stack([ring, ring + rings, ring + rings]).to(device)
 
@@ -48,11 +47,6 @@ class Bands:
     def spread(self, values: Tensor) -> Tensor:
         """A value for each band, (R, bands), as one for each coefficient, (R, 3, H, W)."""
         return values[:, self._index]
-
-    def above(self, x: Tensor, cutoff: Tensor) -> Tensor:
-        """What x (R, 3, H, W) holds above f₀ (R,): × 1 − e^{−f²/f₀²} at f = √((u/H)² + (v/W)²); x for f₀ = 0."""
-        below = torch.exp(-((self._radius / cutoff.clamp_min(1e-6)[:, None, None]) ** 2)) * (cutoff > 0)[:, None, None]
-        return x - self.inverse(below[:, None] * self.transform(x))
 
     def mean(self, coefficients: Tensor) -> Tensor:
         """Mean over rows and the coefficients of each band: (R, 3, H, W) to (bands,)."""

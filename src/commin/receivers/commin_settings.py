@@ -6,46 +6,30 @@ from fractions import Fraction
 from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from commin.diffusion.schedule import Schedule, Spacing
 from commin.receivers.commin_fusion import Bands
 from commin.receivers.commin_table import interpolate_link, resample
-from commin.units import parse_bcr
+from commin.receivers.shown import ShownPoint
 
 
-class FastPoint(BaseModel):
-    """What is best at one ρ and SNR.
+class FastPoint(ShownPoint):
+    """What is best at one ρ and SNR, beside what is shown there.
 
     Attributes:
-        bcr, snr_db: the point.
         start: t0 as a share of T.
         weights: w_t from the first step to the last, each in [0, 1]; one number holds for all.
-        naturalness: α in [0, 1].
-        cutoff: f₀, below which a picture is the estimate's, 1 for the highest frequency of a row; 0 for none.
-        detail: g, of what lies above.
         inn_gains, direct_gains: G and H of calibrated fusion, for each step the gains of all bands; empty for none.
         error: variance of y's error in each band, in units of [−1, 1]; empty for a start with plain white noise.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    bcr: str
-    snr_db: float
     start: float = Field(0.5, gt=0, le=1)
     weights: tuple[float, ...] = Field((0.2,), min_length=1)
-    naturalness: float = Field(1.0, ge=0, le=1)
-    cutoff: float = Field(0.0, ge=0, le=1)
-    detail: float = Field(1.0, ge=0, le=2)
     inn_gains: tuple[tuple[float, ...], ...] = ()
     direct_gains: tuple[tuple[float, ...], ...] = ()
     error: tuple[float, ...] = ()
-
-    @field_validator("bcr")
-    @classmethod
-    def _ratio(cls, value: str) -> str:
-        return str(parse_bcr(value))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,16 +48,12 @@ class RowSettings:
 
     Attributes:
         start: t0 as a share of T, (R,).
-        naturalness, cutoff, detail: (R,).
         weights: (R, N).
         gains: (R, N, 2, bands), G first, or None.
         error: (R, bands), zero for a plain start.
     """
 
     start: Tensor
-    naturalness: Tensor
-    cutoff: Tensor
-    detail: Tensor
     weights: Tensor
     gains: Tensor | None
     error: Tensor
@@ -132,14 +112,10 @@ class FastSettings(BaseModel):
         numbers = [(Fraction(point.bcr), point.snr_db, _flat(point)) for point in self.points]
         rows = interpolate_link(numbers, bcr, snr_db).to(snr_db.device)
         count, first = len(snr_db), self.points[0]
-        sizes = [4, len(first.weights), len(first.inn_gains) * 4 * self.rings, len(first.error)]
-        single, weights, gains, error = rows.split(sizes, dim=1)
-        start, naturalness, cutoff, detail = single.unbind(1)
+        sizes = [1, len(first.weights), len(first.inn_gains) * 4 * self.rings, len(first.error)]
+        start, weights, gains, error = rows.split(sizes, dim=1)
         return RowSettings(
-            start,
-            naturalness,
-            cutoff,
-            detail,
+            start.squeeze(1),
             _stretch(weights.unsqueeze(2), self.steps).squeeze(2),
             self._gains(gains) if first.inn_gains else None,
             error if first.error else torch.zeros(count, 2 * self.rings, device=snr_db.device),
@@ -155,8 +131,7 @@ def _flat(point: FastPoint) -> Tensor:
         (*inn, *direct) for inn, direct in zip(point.inn_gains, point.direct_gains, strict=True)
     ]
     gains = [number for pair in pairs for number in pair]
-    single = (point.start, point.naturalness, point.cutoff, point.detail)
-    return torch.tensor([*single, *point.weights, *gains, *point.error])
+    return torch.tensor([point.start, *point.weights, *gains, *point.error])
 
 
 def _stretch(values: Tensor, count: int) -> Tensor:

@@ -17,6 +17,9 @@ from commin.errors import UserError
 
 M = TypeVar("M", bound=BaseModel)
 
+DIGITS = 4
+"""After the point, of fitted numbers."""
+
 
 def interpolate(grid: Tensor, values: Tensor, at: Tensor) -> Tensor:
     """Piecewise linear, constant beyond the ends: ascending grid (P,), values (P, K), at (R,) to (R, K)."""

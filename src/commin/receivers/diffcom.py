@@ -49,11 +49,12 @@ class DiffCom(nn.Module):
         self,
         prior: Prior,
         settings: DiffComSettings | None = None,
+        naturalness: float | None = None,
         progress: Progress | None = None,
     ) -> None:
         super().__init__()
         self.prior = prior.requires_grad_(False)
-        self.settings, self.progress = settings or DiffComSettings(), progress
+        self.settings, self.naturalness, self.progress = settings or DiffComSettings(), naturalness, progress
         self.name = "diffcom-hifi" if isinstance(self.settings, HiFiSettings) else "diffcom"
         self.network_calls = min(self.settings.steps, prior.schedule.steps)
 
@@ -66,7 +67,7 @@ class DiffCom(nn.Module):
         check_parts(arrival, self.prior, None)
         return guided_restore(
             self.prior, self.settings, lambda rows: symbol_distance(arrival, rows, self.settings.confirm), arrival,
-            generators, samples, self.progress,
+            generators, samples, self.naturalness, self.progress,
         )  # fmt: skip
 
 

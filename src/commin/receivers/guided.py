@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from commin.diffusion.guidance import Distance, distance_gradient
@@ -21,7 +21,7 @@ from commin.receivers.base import Arrival
 from commin.receivers.commin_resume import Resume
 from commin.receivers.commin_rows import Progress, Rows, restore_rows
 from commin.receivers.commin_table import interpolate_link
-from commin.units import parse_bcr
+from commin.receivers.shown import ShownPoint, show
 
 PAPER_SIZE = 256
 """Height and width in pixels that ζ is given for."""
@@ -30,26 +30,16 @@ Step = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """x_t, x0, t and s to x'_s; may draw from the rows' generators."""
 
 
-class GuidedPoint(BaseModel):
-    """What is best at one ρ and SNR.
+class GuidedPoint(ShownPoint):
+    """What is best at one ρ and SNR, beside what is shown there.
 
     Attributes:
-        bcr, snr_db: the point.
         zeta: ζ at 256×256 pixels.
         start: t0 as a share of T; 1 starts from noise alone.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    bcr: str
-    snr_db: float
     zeta: float = Field(ge=0)
     start: float = Field(gt=0, le=1)
-
-    @field_validator("bcr")
-    @classmethod
-    def _ratio(cls, value: str) -> str:
-        return str(parse_bcr(value))
 
 
 class GuidedSettings(BaseModel):
@@ -83,16 +73,18 @@ def guided_restore(
     arrival: Arrival,
     generators: Sequence[torch.Generator],
     samples: int,
+    naturalness: float | None,
     progress: Progress | None,
 ) -> Tensor:
-    """Pictures (B, S, 3, H, W) in [0, 1] by `noised_walk`, pulled by ``distance`` of the rows at hand."""
+    """Pictures (B, S, 3, H, W) in [0, 1] by `noised_walk`, pulled by ``distance`` of the rows, shown by `show`."""
     calls = min(settings.steps, prior.schedule.steps)
 
     def restore(rows: Rows) -> Tensor:
         zeta, start = settings.at(arrival.bcr, rows.snr_db)
         return noised_walk(prior, distance(rows), rows, start, calls, settings.eta, at_size(zeta, rows.y))
 
-    return restore_rows(arrival, generators, samples, settings.limit, calls, restore, progress)
+    pictures = restore_rows(arrival, generators, samples, settings.limit, calls, restore, progress)
+    return show(pictures, arrival, settings.points, naturalness)
 
 
 def noised_walk(

@@ -21,6 +21,7 @@ from commin.inn.degradation import Degradation
 from commin.receivers.base import Arrival
 from commin.receivers.commin_fast import replace
 from commin.receivers.commin_rows import Progress, Rows, check_parts, restore_rows
+from commin.receivers.shown import ShownPoint, show
 
 
 class PmrfSettings(BaseModel):
@@ -30,6 +31,7 @@ class PmrfSettings(BaseModel):
         steps: of equal length.
         order: 1, Euler with one call a step, or 2, Heun with two.
         limit: rows at a time.
+        points: what is shown, over ρ and SNR; empty shows samples as they are drawn.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +39,7 @@ class PmrfSettings(BaseModel):
     steps: int = Field(5, gt=0)
     order: Literal[1, 2] = 2
     limit: int = Field(32, gt=0)
+    points: tuple[ShownPoint, ...] = ()
 
 
 class Pmrf(nn.Module):
@@ -51,13 +54,14 @@ class Pmrf(nn.Module):
         flow: Flow,
         inn: Degradation | None = None,
         settings: PmrfSettings | None = None,
+        naturalness: float | None = None,
         progress: Progress | None = None,
     ) -> None:
         super().__init__()
         if flow.config.inn != (inn is not None):
             raise UserError(f"{'pmrf-inn' if inn else 'pmrf'}: needs a {KINDS[inn is not None]}; this is another flow")
         self.flow, self.inn = flow, inn
-        self.settings, self.progress = settings or PmrfSettings(), progress
+        self.settings, self.naturalness, self.progress = settings or PmrfSettings(), naturalness, progress
         self.name = "pmrf" if inn is None else "pmrf-inn"
         self.network_calls = self.settings.steps * self.settings.order
 
@@ -83,9 +87,10 @@ class Pmrf(nn.Module):
             x = rows.y + self.flow.config.sigma * noise
             return integrate(velocity, x, self.settings.steps, self.settings.order)
 
-        return restore_rows(
+        pictures = restore_rows(
             arrival, generators, samples, self.settings.limit, self.network_calls, restore, self.progress
         )
+        return show(pictures, arrival, self.settings.points, self.naturalness)
 
 
 def conditions(inn: Degradation | None, x: Tensor, y: Tensor, snr_db: Tensor) -> tuple[Tensor, ...]:

@@ -47,6 +47,7 @@ class SingINN(nn.Module):
         prior: Prior,
         inn: Degradation,
         settings: SingINNSettings | None = None,
+        naturalness: float | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Put the receiver together. Raises UserError for an INN of a single SNR."""
@@ -54,7 +55,7 @@ class SingINN(nn.Module):
         if not inn.config.conditioned:
             raise UserError("sing-inn: this INN is made for one SNR; it needs one that is told the SNR")
         self.prior, self.inn = prior.requires_grad_(False), inn.requires_grad_(False)
-        self.settings, self.progress = settings or SingINNSettings(), progress
+        self.settings, self.naturalness, self.progress = settings or SingINNSettings(), naturalness, progress
         self.network_calls = min(self.settings.steps, prior.schedule.steps)
 
     def restore(self, arrival: Arrival, generators: Sequence[torch.Generator], samples: int) -> Tensor:
@@ -67,7 +68,7 @@ class SingINN(nn.Module):
         distance = coarse_distance if self.settings.guide == "coarse" else replaced_distance
         return guided_restore(
             self.prior, self.settings, lambda rows: distance(self.inn, rows), arrival, generators, samples,
-            self.progress,
+            self.naturalness, self.progress,
         )  # fmt: skip
 
 

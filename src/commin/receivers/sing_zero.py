@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from commin.diffusion.prior import Prior
 from commin.receivers.base import Arrival
 from commin.receivers.commin_fast import Correct, restore_fast
-from commin.receivers.commin_fit import DIGITS, Examples, bayesian_weights
+from commin.receivers.commin_fit import Examples, bayesian_weights
 from commin.receivers.commin_fusion import Bands
 from commin.receivers.commin_rows import Progress, Rows, check_parts
 from commin.receivers.commin_settings import FastPoint, FastSettings, RowSettings
-from commin.receivers.commin_table import interpolate_link
+from commin.receivers.commin_table import DIGITS, interpolate_link
 
 KEPT = 0.5
 """Least a_b that A† divides by."""

@@ -1,22 +1,63 @@
-"""Fitting a model's fast receiver on a split of a data set: pictures through its own link, then the table's point."""
+"""Fitting a receiver's settings on a split of a data set: pictures through the model's link, then the table's point."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
 
 import torch
 
+from commin.codec.deepjscc import DeepJSCC
 from commin.data.imageset import ImageSet, load_pixels
 from commin.errors import UserError
 from commin.home import home
 from commin.images import from_uint8
+from commin.metrics.lpips import load_lpips
 from commin.precision import fast_dtype
 from commin.randomness import image_generators
-from commin.receivers.base import Arrival, Receiver
-from commin.receivers.commin_fast import CommINFast
-from commin.receivers.commin_fit import Examples, fit_doubt, fit_fusion, fit_naturalness, fit_start, fit_weights
+from commin.receivers.base import Arrival
+from commin.receivers.commin_fit import Examples, fit_doubt, fit_fusion, fit_start, fit_weights
+from commin.receivers.commin_fusion import chunked
 from commin.receivers.commin_settings import FastPoint, FastSettings
-from commin.receivers.commin_symbol import CommINSymbol
-from commin.receivers.sing_zero import SingZero, ZeroSettings, fit_zero
+from commin.receivers.diffcom import DiffComSettings, HiFiSettings
+from commin.receivers.guided import GuidedPoint, GuidedSettings
+from commin.receivers.pmrf import PmrfSettings
+from commin.receivers.shown import PLAIN, ShownPoint, fit_shown
+from commin.receivers.sing_inn import SingINNSettings
+from commin.receivers.sing_zero import ZeroSettings, fit_zero
 from commin.zoo.cards import find_card
 from commin.zoo.load import load
-from commin.zoo.receivers import Parts
+from commin.zoo.receivers import Parts, make_receiver
+
+Settings = FastSettings | SingINNSettings | DiffComSettings | PmrfSettings
+
+FORMS: Mapping[str, type[Settings]] = {
+    "commin-fast": FastSettings,
+    "commin-symbol": FastSettings,
+    "sing-zero": ZeroSettings,
+    "sing-inn": SingINNSettings,
+    "diffcom": DiffComSettings,
+    "diffcom-hifi": HiFiSettings,
+    "pmrf": PmrfSettings,
+    "pmrf-inn": PmrfSettings,
+}
+"""What the settings of each receiver are that something can be fitted of."""
+
+
+def point_at(settings: Settings, bcr: Fraction, snr_db: float) -> ShownPoint:
+    """The point of ρ and SNR as the table has it, or between its points; samples shown as they are drawn."""
+    for point in settings.points:
+        if (Fraction(point.bcr), point.snr_db) == (bcr, snr_db):
+            return point.plain()
+    at: dict[str, Any] = {"bcr": str(bcr), "snr_db": snr_db}
+    if isinstance(settings, GuidedSettings):
+        zeta, start = settings.at(bcr, torch.tensor([snr_db]))
+        return GuidedPoint(**at, zeta=float(zeta), start=float(start))
+    if isinstance(settings, FastSettings):
+        chosen = settings.at(bcr, torch.tensor([snr_db]))
+        form = type(settings.points[0])
+        return form(**at, start=float(chosen.start), weights=tuple(chosen.weights[0].tolist()))
+    return ShownPoint(**at)
 
 
 class Fitter:
@@ -41,53 +82,74 @@ class Fitter:
 
     @torch.no_grad()
     def fit(
-        self, bcr: str, snr_db: float, settings: FastSettings, method: str, whiten: bool, drop_db: float
-    ) -> FastPoint:
+        self,
+        receiver: str,
+        bcr: str,
+        snr_db: float,
+        settings: Settings,
+        method: str = "weights",
+        whiten: bool = False,
+        drop_db: float = 0.9,
+        choices: Sequence[tuple[float, float]] = PLAIN,
+    ) -> ShownPoint:
         """The point of one ρ and SNR.
 
         Args:
+            receiver: one of `FORMS`.
             bcr: ρ.
             snr_db: in dB.
-            settings: the walk, and the table whose start, weights and detail hold where nothing is fitted.
-            method: ``fusion`` fits gains, ``weights`` Bayesian w_t, ``none`` neither; ``symbol``: for commin-symbol;
-                ``zero``: for sing-zero, with settings of its own.
-            whiten: whether the start is fitted too.
-            drop_db: PSNR in dB that naturalness may cost.
+            settings: of its form; their table holds where nothing is fitted.
+            method: ``weights`` fits what weights the receiver has, ``fusion`` the gains of commin-fast, ``none``
+                neither; what is shown is always fitted.
+            whiten: whether the start of commin-fast is fitted too.
+            drop_db: PSNR in dB that what is shown may cost.
+            choices: f₀ and g to choose from, by LPIPS if there are several.
+
+        Raises:
+            UserError: several choices without LPIPS' backbone, or weights that the model lacks.
         """
         plain = load(self.model, bcr, device=self.device)
         sent = [plain.transmit(part, snr_db, self.seed) for part in self.images.split(64)]
         estimates = torch.cat([each.estimate for each in sent])
         symbols = torch.cat([each.received.symbols for each in sent])
         examples = Examples(self.images, estimates, plain.bcr, snr_db, self._generators("fit"), symbols)
+        parts = Parts(self.model, plain.bcr, self.device, 1.0)
+        point = point_at(settings, plain.bcr, snr_db)
+        if isinstance(point, FastPoint) and isinstance(settings, FastSettings):
+            point = self._walk(receiver, parts, plain.codec, examples, settings, point, method, whiten)
+        fitted = settings.model_copy(update={"points": (point,)})
+        whole = make_receiver(receiver, replace(parts, given=fitted))
+        if isinstance(whole, torch.nn.Module):
+            whole.to(self.device)
         snrs = torch.full((len(estimates),), snr_db, device=self.device)
-        chosen = settings.at(plain.bcr, snrs[:1])
-        point = type(settings.points[0])(
-            bcr=bcr, snr_db=snr_db, start=float(chosen.start), weights=tuple(chosen.weights[0].tolist()),
-            cutoff=float(chosen.cutoff), detail=float(chosen.detail),
-        )  # fmt: skip
-        parts = Parts(self.model, plain.bcr, self.device)
+        arrival = Arrival(estimates, symbols, snrs, plain.bcr, plain.codec)
+        samples = whole.restore(arrival, self._generators("naturalness"), 1)[:, 0]
+        loss = chunked(load_lpips().to(self.device), 64) if len(choices) > 1 else None
+        return point.model_copy(update=fit_shown(estimates, samples, self.images, drop_db, choices, loss))
+
+    def _walk(
+        self,
+        receiver: str,
+        parts: Parts,
+        codec: DeepJSCC,
+        examples: Examples,
+        settings: FastSettings,
+        point: FastPoint,
+        method: str,
+        whiten: bool,
+    ) -> FastPoint:
         prior = parts.prior(fast_dtype(self.device)).to(self.device)
-        inn = None if method in ("symbol", "zero") else parts.inn(fast_dtype(self.device)).to(self.device)
+        inn = parts.inn(fast_dtype(self.device)).to(self.device) if receiver == "commin-fast" else None
         if whiten:
             point = fit_start(prior.schedule, examples, point, settings)
         alone = settings.model_copy(update={"points": (point,)})
+        if method == "none":
+            return point
         if method == "fusion":
-            point = fit_fusion(prior, inn, examples, alone)
-        elif method == "symbol":
-            point = fit_doubt(prior, plain.codec, examples, alone)
-        elif isinstance(alone, ZeroSettings):
-            point = fit_zero(prior, examples, alone)
-        elif method == "weights" and inn is not None:
-            point = fit_weights(prior, inn, examples, alone)
-        fitted = settings.model_copy(update={"points": (point,)})
-        whole: Receiver = CommINFast(prior, inn, fitted, 1.0)
-        if method == "symbol":
-            whole = CommINSymbol(prior, fitted, 1.0)
-        elif isinstance(fitted, ZeroSettings):
-            whole = SingZero(prior, fitted, 1.0)
-        arrival = Arrival(estimates, symbols, snrs, plain.bcr, plain.codec)
-        samples = whole.restore(arrival, self._generators("naturalness"), 1)[:, 0]
-        return point.model_copy(update={"naturalness": fit_naturalness(examples, samples, drop_db)})
+            return fit_fusion(prior, inn, examples, alone)
+        if isinstance(alone, ZeroSettings):
+            return fit_zero(prior, examples, alone)
+        return fit_doubt(prior, codec, examples, alone) if inn is None else fit_weights(prior, inn, examples, alone)
 
     def _generators(self, purpose: str) -> list[torch.Generator]:
         return image_generators(self.images.cpu(), self.seed, purpose)

@@ -35,6 +35,7 @@ class Parts:
         device: where it will run.
         naturalness: α for receivers that have it; None for their own.
         progress: told of every network call, by receivers that make many.
+        given: settings of the receiver, in the place of the model's.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Parts:
     device: torch.device
     naturalness: float | None = None
     progress: Progress | None = None
+    given: BaseModel | None = None
 
     def path(self, kind: str) -> Path:
         """The weights of this kind. Raises UserError if the model has none, or they are not on this machine."""
@@ -54,7 +56,9 @@ class Parts:
         return find(card.name)
 
     def settings(self, receiver: str, model: type[M]) -> M:
-        """The receiver's settings as tuned for this model, if there is a card of that kind, else its defaults."""
+        """The receiver's settings: those given, or as tuned for this model by a card of that kind, or its defaults."""
+        if isinstance(self.given, model):
+            return self.given
         card = find_card(self.model, receiver, str(self.bcr))
         return model() if card is None else read_settings(model, find(card.name))
 
@@ -120,19 +124,21 @@ def _sing_inn(parts: Parts) -> Receiver:
     from commin.receivers.sing_inn import SingINN, SingINNSettings
 
     settings = parts.settings("sing-inn", SingINNSettings)
-    return SingINN(parts.prior(torch.float32), parts.inn(), settings, parts.progress)
+    return SingINN(parts.prior(torch.float32), parts.inn(), settings, parts.naturalness, parts.progress)
 
 
 def _diffcom(parts: Parts) -> Receiver:
     from commin.receivers.diffcom import DiffCom, DiffComSettings
 
-    return DiffCom(parts.prior(torch.float32), parts.settings("diffcom", DiffComSettings), parts.progress)
+    settings = parts.settings("diffcom", DiffComSettings)
+    return DiffCom(parts.prior(torch.float32), settings, parts.naturalness, parts.progress)
 
 
 def _diffcom_hifi(parts: Parts) -> Receiver:
     from commin.receivers.diffcom import DiffCom, HiFiSettings
 
-    return DiffCom(parts.prior(torch.float32), parts.settings("diffcom-hifi", HiFiSettings), parts.progress)
+    settings = parts.settings("diffcom-hifi", HiFiSettings)
+    return DiffCom(parts.prior(torch.float32), settings, parts.naturalness, parts.progress)
 
 
 def _jscc_lpips(parts: Parts) -> Receiver:
@@ -147,7 +153,7 @@ def _pmrf(parts: Parts) -> Receiver:
     from commin.receivers.pmrf import Pmrf, PmrfSettings
 
     flow = load_flow(parts.path("flow"), fast_dtype(parts.device))
-    return Pmrf(flow, None, parts.settings("pmrf", PmrfSettings), parts.progress)
+    return Pmrf(flow, None, parts.settings("pmrf", PmrfSettings), parts.naturalness, parts.progress)
 
 
 def _pmrf_inn(parts: Parts) -> Receiver:
@@ -156,7 +162,7 @@ def _pmrf_inn(parts: Parts) -> Receiver:
 
     dtype = fast_dtype(parts.device)
     flow, inn = load_flow(parts.path("flow-inn"), dtype), parts.inn(dtype)
-    return Pmrf(flow, inn, parts.settings("pmrf-inn", PmrfSettings), parts.progress)
+    return Pmrf(flow, inn, parts.settings("pmrf-inn", PmrfSettings), parts.naturalness, parts.progress)
 
 
 def _inverse_jscc(parts: Parts) -> Receiver:
@@ -204,8 +210,8 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 SAMPLERS = tuple(name for name in RECEIVERS if name not in ("deepjscc", "jscc-lpips"))
 """Receivers whose pictures are one of many that fit what arrived."""
 
-NATURALNESS = ("commin-fast", "commin-symbol", "sing-zero")
-"""Receivers that go between the estimate and a sample."""
+NATURALNESS = tuple(name for name in SAMPLERS if name not in ("commin", "commin-late", "inverse-jscc"))
+"""Receivers that go between the estimate and a sample, by `commin.receivers.shown`."""
 
 
 def receiver_names(given: str) -> list[str]:

@@ -14,10 +14,11 @@ from commin.images import from_uint8
 from commin.precision import fast_dtype
 from commin.randomness import image_generators
 from commin.receivers.commin_fast import fast_walk
-from commin.receivers.commin_fit import Examples, bayesian_weights, fit_naturalness
+from commin.receivers.commin_fit import Examples, bayesian_weights
 from commin.receivers.commin_rows import Rows
 from commin.receivers.commin_settings import FastPoint, FastSettings
 from commin.receivers.commin_table import read_settings, write_settings
+from commin.receivers.shown import fit_naturalness
 from commin.units import parse_bcr
 from commin.zoo.cards import sha256
 from commin.zoo.receivers import Parts
@@ -120,7 +121,7 @@ class SeparationKltRestored:
         point = bayesian_weights(self.prior, examples, settings, self._passed, measured, replaced)
         settings = settings.model_copy(update={"points": (point,)})
         samples = self._samples(decoded, image_generators(images.cpu(), 1, "receiver"), settings)
-        natural = fit_naturalness(examples, samples, chosen.drop_db)
+        natural = fit_naturalness(decoded, samples, images, chosen.drop_db)
         return settings.model_copy(update={"points": (point.model_copy(update={"naturalness": natural}),)})
 
     def _exchanged(self, x0: Tensor, measured: Tensor, weight: Tensor) -> Tensor:
