@@ -38,7 +38,7 @@ def load(
         channel: a name in `commin.channels.CHANNELS`, ``package.module:Class``, or a channel object.
         device: where the networks run.
         equalizer: ``mmse`` or ``zf``, for channels with gains.
-        naturalness: α in [0, 1] of receivers that have it: 0 is the estimate, 1 a sample; None for what its settings say.
+        naturalness: α in [0, 1] of receivers that have it: 0 the estimate, 1 a sample; None for what its settings say.
         progress: told of every call of a receiver's network: calls done, and in all.
 
     Raises:
