@@ -91,8 +91,7 @@ def main() -> None:
                 for cutoff, detail in grid(options.cutoffs, options.details):
                     row: Row = {"bcr": bcr, "snr_db": snr, "start": start, "weight": weight}
                     row |= {"cutoff": cutoff, "detail": detail}
-                    one = torch.ones(len(images))
-                    sample = with_detail(y, walked, cutoff * one, detail * one)
+                    sample = with_detail(y, walked, torch.tensor(cutoff), torch.tensor(detail))
                     shares = {"one": 1.0, "blended": fit_naturalness(y, sample, images, options.drop)}
                     for name, share in shares.items():
                         blend = torch.lerp(y, sample, share)

@@ -77,12 +77,12 @@ def show(pictures: Tensor, arrival: Arrival, points: Sequence[ShownPoint], natur
 
 
 def with_detail(y: Tensor, x: Tensor, cutoff: Tensor, detail: Tensor) -> Tensor:
-    """s, clipped to [0, 1]: y and x (..., 3, H, W) in [0, 1], f₀ and g (...)."""
+    """s, clipped to [0, 1]: y and x (..., 3, H, W) in [0, 1], f₀ and g (...) or one for all."""
     return (y + detail[..., None, None, None] * above(x - y, cutoff)).clamp(0, 1)
 
 
 def above(x: Tensor, cutoff: Tensor) -> Tensor:
-    """H(x): x (..., 3, H, W), f₀ (...); all of x for f₀ = 0."""
+    """H(x): x (..., 3, H, W), f₀ (...) or one for all; all of x for f₀ = 0."""
     rows, columns = (dct_matrix(n).to(x) for n in x.shape[-2:])
     height, width = (torch.arange(n, device=x.device) / n for n in x.shape[-2:])
     radius, f0 = torch.hypot(height[:, None], width), cutoff[..., None, None, None]
@@ -111,7 +111,7 @@ def fit_shown(
     """
     found: list[tuple[float, dict[str, float]]] = []
     for cutoff, detail in choices:
-        s = with_detail(y, x, y.new_full((len(y),), cutoff), y.new_full((len(y),), detail))
+        s = with_detail(y, x, y.new_tensor(cutoff), y.new_tensor(detail))
         share = fit_naturalness(y, s, images, drop_db)
         lost = float(loss(torch.lerp(y, s, share), images).mean()) if loss else 0.0
         found.append((lost, {"naturalness": share, "cutoff": cutoff, "detail": detail}))

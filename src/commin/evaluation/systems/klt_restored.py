@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from commin.errors import UserError
 from commin.evaluation.systems.base import Fit, Sent, Way
 from commin.evaluation.systems.klt import KltSettings, SeparationKlt
 from commin.images import from_uint8
+from commin.metrics.lpips import Lpips, try_lpips
 from commin.precision import fast_dtype
 from commin.randomness import image_generators
 from commin.receivers.commin_fast import fast_walk
@@ -18,7 +20,7 @@ from commin.receivers.commin_fit import Examples, bayesian_weights
 from commin.receivers.commin_rows import Rows
 from commin.receivers.commin_settings import FastPoint, FastSettings
 from commin.receivers.commin_table import read_settings, write_settings
-from commin.receivers.shown import fit_naturalness
+from commin.receivers.shown import PLAIN, fit_shown, with_detail
 from commin.units import parse_bcr
 from commin.zoo.cards import sha256
 from commin.zoo.receivers import Parts
@@ -34,14 +36,17 @@ class RestoredSettings(KltSettings):
         steps, eta: of the walk.
         noise: (1−ᾱ)/ᾱ of the start over the mean squared error of the decoded picture, both in [−1, 1]; commin-fast
             has this ratio at k = 256 and 0 dB with a start of 0.35.
-        drop_db: PSNR that naturalness may cost.
-        restored: valid pictures that weights and naturalness are fitted on.
+        drop_db: PSNR that what is shown of a sample may cost.
+        cutoffs, details: what is chosen from by LPIPS, as `commin.receivers.shown`; without its backbone, nothing is.
+        restored: valid pictures that weights and what is shown are fitted on.
     """
 
     steps: int = 8
     eta: float = 0.5
     noise: float = 12.5
     drop_db: float = 0.75
+    cutoffs: tuple[float, ...] = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35)
+    details: tuple[float, ...] = (0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
     restored: int = 32
 
 
@@ -54,7 +59,7 @@ class SeparationKltRestored:
 
         x̂ = x0 + w_t·Σ_i (ĉ_i/a_i − v_iᵀ(x0 − μ))·v_i.
 
-    w_t, and the share of the sample in the picture, are fitted on the valid split as commin-fast's are. A lost picture
+    w_t, and what is shown of the sample, are fitted on the valid split as commin-fast's are. A lost picture
     stays μ: the receiver knows that it is lost.
     """
 
@@ -71,11 +76,12 @@ class SeparationKltRestored:
             raise UserError(f"{self.name}: the prior restores {self.prior.size} pixels, not {fit.train.size}")
         self.network_calls = chosen.steps
         self.response = torch.where(self.scheme.response >= KEPT, self.scheme.response, torch.inf)
-        key = (sha256(weights), chosen, fit.symbols, fit.point.design_snr_db)
+        lpips = try_lpips()
+        key = (sha256(weights), chosen, fit.symbols, fit.point.design_snr_db, lpips and lpips.name)
         path = fit.stored("klt-restored", ".json", *key)
         if not path.is_file():
             images = from_uint8(fit.train.tuning(chosen.restored))
-            write_settings(self._fitted(images, chosen, fit.point.bcr, fit.point.design_snr_db), path)
+            write_settings(self._fitted(images, chosen, fit.point.bcr, fit.point.design_snr_db, lpips), path)
         self.settings = read_settings(FastSettings, path)
 
     def send(self, images: Tensor, way: Way) -> Sent:
@@ -88,8 +94,10 @@ class SeparationKltRestored:
 
     def restore(self, decoded: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Decoded pictures (B, 3, H, W) in [0, 1] restored; row i random by generators[i] alone."""
-        share = self.settings.points[0].naturalness
-        return torch.lerp(decoded.to(self.device), self._samples(decoded, generators, self.settings), share)
+        y, point = decoded.to(self.device), self.settings.points[0]
+        sample = self._samples(y, generators, self.settings)
+        detailed = with_detail(y, sample, y.new_tensor(point.cutoff), y.new_tensor(point.detail))
+        return torch.lerp(y, detailed, point.naturalness)
 
     @torch.no_grad()
     def _samples(self, decoded: Tensor, generators: Sequence[torch.Generator], settings: FastSettings) -> Tensor:
@@ -105,7 +113,9 @@ class SeparationKltRestored:
         return ((walked + 1) / 2).clamp(0, 1)
 
     @torch.no_grad()
-    def _fitted(self, images: Tensor, chosen: RestoredSettings, bcr: str, snr_db: float) -> FastSettings:
+    def _fitted(
+        self, images: Tensor, chosen: RestoredSettings, bcr: str, snr_db: float, lpips: Lpips | None
+    ) -> FastSettings:
         schedule = self.prior.schedule
         level = schedule.lowest(chosen.noise * 4 * self.scheme.mse)
         point = FastPoint(bcr=bcr, snr_db=snr_db, start=(level + 1) / schedule.steps, weights=(0.0,))
@@ -121,8 +131,9 @@ class SeparationKltRestored:
         point = bayesian_weights(self.prior, examples, settings, self._passed, measured, replaced)
         settings = settings.model_copy(update={"points": (point,)})
         samples = self._samples(decoded, image_generators(images.cpu(), 1, "receiver"), settings)
-        natural = fit_naturalness(decoded, samples, images, chosen.drop_db)
-        return settings.model_copy(update={"points": (point.model_copy(update={"naturalness": natural}),)})
+        choices = list(product(chosen.cutoffs, chosen.details)) if lpips else PLAIN
+        shown = fit_shown(decoded, samples, images, chosen.drop_db, choices, lpips and lpips.to(self.device))
+        return settings.model_copy(update={"points": (point.model_copy(update=shown),)})
 
     def _exchanged(self, x0: Tensor, measured: Tensor, weight: Tensor) -> Tensor:
         """x̂ of the class's formula, w (B, 1, 1, 1)."""
