@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from receivers import Row, fast, pictures, weighed, weights
+from receivers import Row, as_drawn, fast, pictures, weighed, weights
 from torch import Tensor
 
 import commin
@@ -47,8 +47,7 @@ def restored(way: str, weight: float | None, images: Tensor, bcr: str, snr_db: f
     link, receiver = commin.load(bcr=bcr), fast(bcr)
     inn = receiver.inn
     assert inn is not None
-    settings = receiver.settings if weight is None else weighed(receiver.settings, weight)
-    settings = settings.model_copy(update={"points": tuple(point.plain() for point in settings.points)})
+    settings = as_drawn(receiver.settings if weight is None else weighed(receiver.settings, weight))
     for x in images.split(32):
         sent = link.send(x, snr_db)
         snrs = torch.full((len(x),), snr_db)

@@ -116,19 +116,20 @@ def calls_rows(images: Tensor) -> Tasks:
 
 
 def ablation_rows(images: Tensor) -> Tasks:
-    """The receiver without its parts, at a point of each ρ; naturalness 1, so that nothing hides behind the estimate.
+    """The receiver without its parts, at a point of each ρ; samples as drawn, so that the estimate hides nothing.
 
     Without the INN x0 is drawn to y itself, by the weight among `OWN_WEIGHTS` that is best on 24 of ``valid``.
     """
 
     def work(system: str, bcr: str, snr: float) -> Row:
         receiver = fast(bcr)
-        settings = receiver.settings.model_copy(update={"steps": 1} if system == "one call" else {})
+        settings = as_drawn(receiver.settings)
+        settings = settings.model_copy(update={"steps": 1} if system == "one call" else {})
         if system == "prior alone":
             settings = weighed(settings, 0.0)
         if system != "without the INN":
-            return score(CommINFast(receiver.prior, receiver.inn, settings, 1.0), images, snr, bcr)
-        ways = {w: CommINFast(receiver.prior, None, weighed(settings, w), 1.0) for w in OWN_WEIGHTS}
+            return score(CommINFast(receiver.prior, receiver.inn, settings), images, snr, bcr)
+        ways = {w: CommINFast(receiver.prior, None, weighed(settings, w)) for w in OWN_WEIGHTS}
         valid = pictures("valid", 24)
         best = min(ways, key=lambda w: score(ways[w], valid, snr, bcr)["lpips"])
         return {"weight": best, **score(ways[best], images, snr, bcr)}
@@ -136,6 +137,11 @@ def ablation_rows(images: Tensor) -> Tasks:
     for system in ("whole", "without the INN", "one call", "prior alone"):
         for bcr, snr in (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0)):
             yield {"system": system, "bcr": bcr, "snr_db": snr}, partial(work, system, bcr, snr)
+
+
+def as_drawn(settings: FastSettings) -> FastSettings:
+    """The same walk with its samples shown as they are drawn."""
+    return settings.model_copy(update={"points": tuple(point.plain() for point in settings.points)})
 
 
 def weighed(settings: FastSettings, weight: float) -> FastSettings:

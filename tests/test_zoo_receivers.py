@@ -25,8 +25,9 @@ from commin.receivers.sing_zero import ZeroSettings
 from commin.training.prior import PriorConfig, new_prior
 from commin.zoo.cards import card
 from commin.zoo.fetch import find
+from commin.zoo.fitting import FORMS
 from commin.zoo.load import default_receivers
-from commin.zoo.receivers import NEEDS, RECEIVERS, complete
+from commin.zoo.receivers import NATURALNESS, NEEDS, RECEIVERS, complete
 from tests.conftest import smooth_images
 
 STEPS = 3
@@ -146,6 +147,10 @@ def test_add_refuses_what_is_no_part(tmp_path: Path, codec_file: Path) -> None:
     for path in (tmp_path / "nothing", tmp_path, tmp_path / "settings.json"):
         done = CliRunner().invoke(app, ["zoo", "add", str(path), "--model", "own"])
         assert isinstance(done.exception, UserError)
+
+
+def test_what_can_be_fitted_has_naturalness() -> None:
+    assert set(FORMS) == set(NATURALNESS)
 
 
 @pytest.mark.usefixtures("own")
