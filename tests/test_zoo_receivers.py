@@ -18,6 +18,7 @@ from commin.errors import UserError
 from commin.images import to_picture
 from commin.inn.degradation import Degradation, DegradationConfig
 from commin.inn.files import save_inn
+from commin.modelfile import read_any_model, write_model
 from commin.receivers.commin_settings import FastPoint, FastSettings
 from commin.receivers.commin_table import read_settings, write_settings
 from commin.receivers.sing_inn import SingINNSettings
@@ -27,6 +28,7 @@ from commin.zoo.cards import card
 from commin.zoo.fetch import find
 from commin.zoo.fitting import FORMS
 from commin.zoo.load import default_receivers
+from commin.zoo.mean import write_mean
 from commin.zoo.receivers import NATURALNESS, NEEDS, RECEIVERS, complete
 from tests.conftest import smooth_images
 
@@ -147,6 +149,23 @@ def test_add_refuses_what_is_no_part(tmp_path: Path, codec_file: Path) -> None:
     for path in (tmp_path / "nothing", tmp_path, tmp_path / "settings.json"):
         done = CliRunner().invoke(app, ["zoo", "add", str(path), "--model", "own"])
         assert isinstance(done.exception, UserError)
+
+
+def test_the_mean_of_files_is_that_of_their_weights(tmp_path: Path) -> None:
+    files = [tmp_path / f"{seed}.safetensors" for seed in range(3)]
+    config = {"bcr": "1/48"}
+    for seed, path in enumerate(files):
+        weight = torch.full((2, 3), 2.0**seed)
+        write_model(path, "codec", config, {"weight": weight, "steps": torch.tensor(seed)}, torch.float16)
+    run("zoo", "mean", *files, "-o", tmp_path / "mean.safetensors")
+    kind, held, tensors = read_any_model(tmp_path / "mean.safetensors")
+    assert (kind, held) == ("codec", config)
+    assert torch.equal(tensors["weight"], torch.full((2, 3), 7 / 3).half().float())
+    write_model(tmp_path / "other.safetensors", "codec", config, {"weight": torch.zeros(3)}, torch.float16)
+    for paths, words in ((files[:1], "two files"), ([files[0], tmp_path / "other.safetensors"], "same network")):
+        with pytest.raises(UserError, match=words):
+            write_mean(paths, tmp_path / "none.safetensors")
+    assert not (tmp_path / "none.safetensors").exists()
 
 
 def test_what_can_be_fitted_has_naturalness() -> None:

@@ -1,11 +1,11 @@
-"""``commin zoo list|show|verify|pull|add``: the weights that there are."""
+"""``commin zoo list|show|verify|pull|add|mean``: the weights that there are."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Weights: list, show, verify, pull, add.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Weights: list, show, verify, pull, add, mean.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
@@ -75,3 +75,15 @@ def add(
 
     card = add_part(path, model, kind, crop, licence)
     print(f"{card.name}: {card.kind} of {model}, {card.places[0].sha256[:12]}…")
+
+
+@app.command()
+def mean(
+    paths: Annotated[list[Path], typer.Argument(help="Two or more files of one network, say checkpoints of a run.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
+) -> None:
+    """Average the weights of several files of one network."""
+    from commin.zoo.mean import write_mean
+
+    write_mean(paths, output)
+    print(output)
