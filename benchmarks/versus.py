@@ -10,18 +10,25 @@ import argparse
 import csv
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from commin.evaluation.drawing import seconds
 from commin.evaluation.results import read_results
+from commin.units import parse_bcr
 
 BASE = "deepjscc"
 
 
-def rows(folder: Path) -> dict[tuple[str, str, str], dict[str, str]]:
-    """The rows of ``table.csv`` by (ρ, SNR, system)."""
+def table(folder: Path) -> list[dict[str, str]]:
+    """The rows of ``table.csv``."""
     with (folder / "table.csv").open(newline="") as file:
-        return {(row["bcr"], row["snr_db"], row["system"]): row for row in csv.DictReader(file)}
+        return list(csv.DictReader(file))
+
+
+def rows(folder: Path) -> dict[tuple[str, str, str], dict[str, str]]:
+    """They by (ρ, SNR, system)."""
+    return {(row["bcr"], row["snr_db"], row["system"]): row for row in table(folder)}
 
 
 def number(row: dict[str, str], name: str) -> float:
@@ -33,10 +40,17 @@ def beside(row: dict[str, str], name: str, difference: str) -> float:
     return number(row, name) - number(row, difference)
 
 
-def summary(folder: Path) -> int:
-    """A line for each system: means over the points, by LPIPS."""
-    print("| system | network calls | pictures | PSNR − DeepJSCC's | LPIPS ÷ DeepJSCC's (points) | KID ÷ DeepJSCC's "
-          "| s a picture |\n|---|---|---|---|---|---|---|")  # fmt: skip
+def signed(text: str) -> str:
+    """With the sign that print has."""
+    return text.replace("-", "−")
+
+
+def line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def summary(folder: Path) -> list[list[str]]:
+    """Cells for each system: means over the points, by LPIPS."""
     lines, found, times = [], rows(folder), seconds(read_results(folder))
     for name in dict.fromkeys(system for _, _, system in found):
         mine = {key: row for key, row in found.items() if key[2] == name and not math.isnan(number(row, "lpips_gain"))}
@@ -48,28 +62,56 @@ def summary(folder: Path) -> int:
         bases = [found[*key[:2], BASE] for key in mine]
         kernel = sum(number(a, "kernel") / number(b, "kernel") for a, b in zip(mine.values(), bases, strict=True))
         shown = f"{kernel / len(mine):.2f}" if row["pictures"] == bases[0]["pictures"] else "–"  # of equal N alone
-        lines.append((ratio, f"| `{name}` | {row['network_calls']} | {row['pictures']} | {cost:+.2f} dB | {ratio:.2f} "
-                             f"({min(ratios):.2f}–{max(ratios):.2f}) | {shown} | {times[name]:.2g} |"))  # fmt: skip
-    print("\n".join(line for _, line in sorted(lines)))
-    return 0 if lines else 2
+        lines.append((ratio, [
+            f"`{name}`", row["network_calls"], row["pictures"], signed(f"{cost:+.2f} dB"),
+            f"{ratio:.2f} ({min(ratios):.2f}–{max(ratios):.2f})", shown, f"{times[name]:#.2g}".rstrip("."),
+        ]))  # fmt: skip
+    return [cells for _, cells in sorted(lines)]
 
 
-def against(folder: Path, other: Path) -> int:
+def against(folder: Path, other: Path) -> list[list[str]]:
     """PSNR more and LPIPS over that of the other folder, for each system at each point on equal pictures."""
     found, before = rows(folder), rows(other)
-    names = list(dict.fromkeys(system for _, _, system in found))
-    print(f"| ρ | SNR dB | {' | '.join(f'`{name}`' for name in names)} |\n|---|---|{'---|' * len(names)}")
-    for bcr, snr in dict.fromkeys(key[:2] for key in found):
-        cells = []
-        for name in names:
+    lines = []
+    for bcr, snr in sorted({key[:2] for key in found}, key=lambda point: (parse_bcr(point[0]), float(point[1]))):
+        lines.append([bcr, signed(f"{float(snr):g}")])
+        for name in dict.fromkeys(system for _, _, system in found):
             one, two = found.get((bcr, snr, name)), before.get((bcr, snr, name))
             if one is None or two is None or one["pictures"] != two["pictures"]:
-                print(f"{name} at {bcr}, {snr} dB: not on as many pictures in both folders", file=sys.stderr)
-                return 2
+                raise SystemExit(f"{name} at {bcr}, {snr} dB: not on as many pictures in both folders")
             gain, ratio = number(one, "psnr_db") - number(two, "psnr_db"), number(one, "lpips") / number(two, "lpips")
-            cells.append(f"{gain:+.2f} dB, {ratio:.2f}")
-        print(f"| {bcr} | {float(snr):g} | {' | '.join(cells)} |")
-    return 0
+            lines[-1].append(signed(f"{gain:+.2f} dB, {ratio:.2f}"))
+    return lines
+
+
+def points(folder: Path, name: str) -> list[list[str]]:
+    """Cells for each point of one system: PSNR, LPIPS, its ratio, retrieval's, KID."""
+    found, lines = rows(folder), []
+    for (bcr, snr, system), row in sorted(found.items(), key=lambda item: (int(item[1]["k"]), float(item[0][1]))):
+        if system != name:
+            continue
+        psnr, lpips, kernel = (number(row, key) for key in ("psnr_db", "lpips", "kernel"))
+        before, retrieval = (beside(row, "lpips", key) for key in ("lpips_gain", "beyond_retrieval"))
+        shown = f"**{lpips:.3f}**" if number(row, "lpips_gain_high") < 0 else f"{lpips:.3f}"
+        lines.append([
+            bcr, row["k"], signed(f"{float(snr):g}"), f"{beside(row, 'psnr_db', 'psnr_gain'):.2f} → {psnr:.2f}",
+            f"{before:.3f} → {shown}", f"{lpips / before:.2f}",
+            *(("–", "–") if math.isnan(retrieval) else (f"{retrieval:.3f}", f"{100 * (1 - lpips / retrieval):.0f} %")),
+            f"{kernel / number(found[bcr, snr, BASE], 'kernel'):.2f}",
+        ])  # fmt: skip
+    return lines
+
+
+def heads(folder: Path, name: str, other: Path | None, every: bool) -> list[str]:
+    """What stands over the columns."""
+    if other:
+        return ["ρ", "SNR dB", *(f"`{system}`" for system in dict.fromkeys(key[2] for key in rows(folder)))]
+    if every:
+        return ["system", "network calls", "pictures", "PSNR − DeepJSCC's", "LPIPS ÷ DeepJSCC's (points)",
+                "KID ÷ DeepJSCC's", "s a picture"]  # fmt: skip
+    shown = "CommIN" if name == "commin-fast" else name
+    return ["ρ", "k", "SNR dB", f"PSNR: DeepJSCC → {shown}", f"LPIPS-Squeeze: DeepJSCC → {shown}", "ratio",
+            "retrieval's LPIPS", "below retrieval", f"KID: {shown} ÷ DeepJSCC"]  # fmt: skip
 
 
 def main() -> int:
@@ -79,29 +121,17 @@ def main() -> int:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--against", type=Path)
     options = parser.parse_args()
-    if options.against:
-        return against(options.folder, options.against)
-    if options.all:
-        return summary(options.folder)
-    found, ratios = rows(options.folder), []
-    name = "CommIN" if options.system == "commin-fast" else options.system
-    print(f"| ρ | k | SNR dB | PSNR: DeepJSCC → {name} | LPIPS-Squeeze: DeepJSCC → {name} | ratio | retrieval's LPIPS "
-          f"| below retrieval | KID: {name} ÷ DeepJSCC |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
-    for (bcr, snr, system), row in sorted(found.items(), key=lambda item: (int(item[1]["k"]), float(item[0][1]))):
-        if system != options.system:
-            continue
-        psnr, lpips, kernel = (number(row, key) for key in ("psnr_db", "lpips", "kernel"))
-        before, retrieval = (beside(row, "lpips", key) for key in ("lpips_gain", "beyond_retrieval"))
-        ratios.append(lpips / before)
-        shown = f"**{lpips:.3f}**" if number(row, "lpips_gain_high") < 0 else f"{lpips:.3f}"
-        other = "– | –" if math.isnan(retrieval) else f"{retrieval:.3f} | {100 * (1 - lpips / retrieval):.0f} %"
-        print(f"| {bcr} | {row['k']} | {float(snr):g} | {beside(row, 'psnr_db', 'psnr_gain'):.2f} → {psnr:.2f} "
-              f"| {before:.3f} → {shown} | {ratios[-1]:.2f} | {other} "
-              f"| {kernel / number(found[bcr, snr, BASE], 'kernel'):.2f} |")  # fmt: skip
-    if not ratios:
-        print(f"{options.folder}: holds no {options.system}", file=sys.stderr)
+    folder, other = options.folder, options.against
+    cells = against(folder, other) if other else summary(folder) if options.all else points(folder, options.system)
+    if not cells:
+        print(f"{folder}: holds no {options.system}", file=sys.stderr)
         return 2
-    print(f"\nLPIPS ratio: mean {sum(ratios) / len(ratios):.2f}, worst {max(ratios):.2f}")
+    names = heads(folder, options.system, other, options.all)
+    print(line(names), line(["---"] * len(names)).replace(" ", ""), *map(line, cells), sep="\n")
+    if not options.all and not other:
+        mine = [row for key, row in rows(folder).items() if key[2] == options.system]
+        ratios = [number(row, "lpips") / beside(row, "lpips", "lpips_gain") for row in mine]
+        print(f"\nLPIPS ratio: mean {sum(ratios) / len(ratios):.2f}, worst {max(ratios):.2f}")
     return 0
 
 

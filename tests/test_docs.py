@@ -289,3 +289,15 @@ def test_formulas_become_mathml(page: str) -> None:
     assert len(formulas) > 20
     for display, inline in formulas:
         assert tex2mathml(display or inline, as_block=bool(display)).startswith("<math")
+
+
+def test_tables_are_those_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    tables: Any = importlib.import_module("tables")
+    for page in tables.PAGES:
+        assert tables.renewed(page.read_text()) == page.read_text(), f"{page}: python benchmarks/tables.py --write"
+    marked = re.findall(r"^<!-- table: (\S+) -->$", "".join(page.read_text() for page in tables.PAGES), re.MULTILINE)
+    assert sorted(marked) == sorted(tables.TABLES)
+    wrong = "<!-- table: inn -->\n| ρ | −5 dB | 0 dB | 5 dB |\n|---|---|---|---|\n| 1/192 | 0 | 0 | 0 |\n\nand on"
+    assert tables.renewed(wrong) != wrong
+    assert tables.renewed(wrong).endswith("|\n\nand on")
