@@ -47,8 +47,8 @@ def codec() -> Cells:
         lines.append([
             row["bcr"], str(row["k"]), signed(f"{row['snr_db']:g}"), f"{row['psnr_of_mean_mse_db']:.2f}",
             f"{low:.2f}–{high:.2f}", f"{row['pca_db']:.2f}", f"{row['opta_db']:.2f}",
-            f"{100 * row['share_of_gap']:.0f} %", f"{more['psnr_of_mean_mse_db']:.2f}", f"{100 * more['share_of_gap']:.0f} %",
-            f"{row['mean_psnr_db']:.2f}",
+            f"{100 * row['share_of_gap']:.0f} %", f"{more['psnr_of_mean_mse_db']:.2f}",
+            f"{100 * more['share_of_gap']:.0f} %", f"{row['mean_psnr_db']:.2f}",
             f"{row['ssim']:.3f}", f"{row['lpips_squeeze']:.3f}",
         ])  # fmt: skip
     return lines
