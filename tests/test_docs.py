@@ -130,7 +130,7 @@ def test_words_in_the_text_exist(page: Path) -> None:
             assert words[0].split("|")[0] in command.commands, found[0]
             command = command.commands[words.pop(0)]
         options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
-        assert {word for word in words if word.startswith("--")} <= options, found[0]
+        assert {word for word in words if re.match("--?[a-z]", word)} <= options, found[0]
     for found in re.finditer(r"`((?:recipes|examples|benchmarks|src|docs|results)/[\w./-]+\.\w+)`", text):
         assert (ROOT / found[1]).exists(), found[0]
     for found in re.finditer(r"`(commin(?:\.\w+)+)`", text):
