@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from spaced import spaced
@@ -34,7 +34,7 @@ from commin.receivers.base import Receiver
 from commin.receivers.commin_fast import CommINFast
 from commin.receivers.commin_settings import FastSettings
 from commin.receivers.commin_table import read_settings
-from commin.receivers.pmrf import Pmrf
+from commin.receivers.pmrf import Pmrf, PmrfSettings
 from commin.training.inn import InnRecipe, InnTraining
 from commin.training.recipe import parse, read_yaml
 from commin.units import parse_bcr
@@ -48,6 +48,7 @@ BCR = "1/48"
 CALLS = (1, 2, 4, 8, 20, 50)
 OWN_WEIGHTS = (0.0, 0.15, 0.3, 0.5)
 RECIPES = Path(__file__).parent.parent / "recipes"
+Drawn = TypeVar("Drawn", FastSettings, PmrfSettings)
 Row = dict[str, Any]
 Tasks = Iterator[tuple[Row, Callable[[], Row]]]
 """What a row is called, and what works its figures out."""
@@ -139,7 +140,7 @@ def ablation_rows(images: Tensor) -> Tasks:
             yield {"system": system, "bcr": bcr, "snr_db": snr}, partial(work, system, bcr, snr)
 
 
-def as_drawn(settings: FastSettings) -> FastSettings:
+def as_drawn(settings: Drawn) -> Drawn:
     """The same walk with its samples shown as they are drawn."""
     return settings.model_copy(update={"points": tuple(point.plain() for point in settings.points)})
 
@@ -194,11 +195,12 @@ def literal_rows(images: Tensor) -> Tasks:
 
 
 def flow_rows(images: Tensor) -> Tasks:
-    """Quality of pmrf over its steps, Euler (order 1) and Heun (2)."""
+    """Quality of pmrf over its steps, Euler (order 1) and Heun (2); samples as drawn."""
     receiver = commin.load(bcr=BCR, receiver="pmrf").receiver
     assert isinstance(receiver, Pmrf)
     for steps, order in ((4, 1), (8, 1), (16, 1), (2, 2), (5, 2), (8, 2)):
-        changed = Pmrf(receiver.flow, None, receiver.settings.model_copy(update={"steps": steps, "order": order}))
+        settings = as_drawn(receiver.settings).model_copy(update={"steps": steps, "order": order})
+        changed = Pmrf(receiver.flow, None, settings)
         for snr in SNRS_DB:
             yield {"steps": steps, "order": order, "snr_db": snr}, partial(score, changed, images, snr)
 

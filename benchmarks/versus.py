@@ -27,7 +27,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 def rows(folder: Path) -> dict[tuple[str, str, str], dict[str, str]]:
-    """They by (ρ, SNR, system)."""
+    """The same by (ρ, SNR, system)."""
     return {(row["bcr"], row["snr_db"], row["system"]): row for row in table(folder)}
 
 
@@ -41,7 +41,7 @@ def beside(row: dict[str, str], name: str, difference: str) -> float:
 
 
 def signed(text: str) -> str:
-    """With the sign that print has."""
+    """With minus signs for hyphens."""
     return text.replace("-", "−")
 
 
@@ -72,13 +72,14 @@ def summary(folder: Path) -> list[list[str]]:
 def against(folder: Path, other: Path) -> list[list[str]]:
     """PSNR more and LPIPS over that of the other folder, for each system at each point on equal pictures."""
     found, before = rows(folder), rows(other)
-    lines = []
+    names, lines = list(dict.fromkeys(system for _, _, system in found)), []
     for bcr, snr in sorted({key[:2] for key in found}, key=lambda point: (parse_bcr(point[0]), float(point[1]))):
         lines.append([bcr, signed(f"{float(snr):g}")])
-        for name in dict.fromkeys(system for _, _, system in found):
+        for name in names:
             one, two = found.get((bcr, snr, name)), before.get((bcr, snr, name))
             if one is None or two is None or one["pictures"] != two["pictures"]:
-                raise SystemExit(f"{name} at {bcr}, {snr} dB: not on as many pictures in both folders")
+                print(f"{name} at {bcr}, {snr} dB: not on as many pictures in both folders", file=sys.stderr)
+                raise SystemExit(2)
             gain, ratio = number(one, "psnr_db") - number(two, "psnr_db"), number(one, "lpips") / number(two, "lpips")
             lines[-1].append(signed(f"{gain:+.2f} dB, {ratio:.2f}"))
     return lines
