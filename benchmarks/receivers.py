@@ -1,6 +1,6 @@
-"""CommIN taken apart: the INN's misfit, quality over network calls, ablations, the literal algorithm, speed; the flow.
+"""CommIN taken apart: the INN's misfit, quality over network calls, ablations, speed; the flow.
 
-usage: python benchmarks/receivers.py --data FOLDER|ZIP [--only inn,calls,ablations,tried,speed,literal,flow]
+usage: python benchmarks/receivers.py --data FOLDER|ZIP [--only inn,calls,ablations,tried,speed,flow]
        [--split test] [--pictures 96] [--out results/receivers.json]
 Pictures are evenly spaced over the split, so that all people are among them; settings are chosen on ``valid``. A killed
 run goes on: rows that --out holds are kept, as long as they were made with the same files and pictures. PSNR and
@@ -183,17 +183,6 @@ def tried_rows(images: Tensor) -> Tasks:
         yield {"way": name, "blended": True}, partial(work, name, None)
 
 
-def literal_rows(images: Tensor) -> Tasks:
-    """The fast receiver beside the late start and, last as it takes hours, the literal algorithm."""
-    for name in ("commin-fast", "commin-late", "commin"):
-        receiver = commin.load(bcr=BCR, receiver=name).receiver
-        for snr in SNRS_DB:
-            yield (
-                {"system": name, "calls": receiver.network_calls, "snr_db": snr},
-                partial(score, receiver, images, snr),
-            )
-
-
 def flow_rows(images: Tensor) -> Tasks:
     """Quality of pmrf over its steps, Euler (order 1) and Heun (2); samples as drawn."""
     receiver = commin.load(bcr=BCR, receiver="pmrf").receiver
@@ -251,7 +240,7 @@ def median_seconds(run: Any, repeats: int = 5) -> float:
 
 PARTS = {
     "inn": inn_rows, "calls": calls_rows, "ablations": ablation_rows, "tried": tried_rows,
-    "speed": speed_rows, "literal": literal_rows, "flow": flow_rows,
+    "speed": speed_rows, "flow": flow_rows,
 }  # fmt: skip
 
 
