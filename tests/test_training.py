@@ -60,6 +60,13 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+def test_codec_for_one_snr_is_validated_there_alone() -> None:
+    config = parse(CodecRecipe, recipe() | {"link": LINK | {"snr_range_db": [0, 0]}}, Path("recipe"))
+    training = CodecTraining(config, to_uint8(smooth_images(2, 32)))
+    figures, _ = training.validate(training.phases)
+    assert figures.keys() == {"psnr 1/192 +0", "psnr 1/48 +0", "score"}
+
+
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     run = make_run(tmp_path, images=8 * 100, lr=1e-2)
     first = sum(run.train_step() for _ in range(5))

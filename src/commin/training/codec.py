@@ -24,8 +24,6 @@ from commin.training.recipe import Recipe
 from commin.units import linear_to_db
 from commin.zoo.load import codec_path
 
-VALIDATION_SNRS_DB = (-5.0, 0.0, 5.0)
-
 
 class CodecRecipe(Recipe):
     """Recipe of kind ``codec``."""
@@ -67,13 +65,13 @@ class CodecTraining:
 
     @torch.no_grad()
     def validate(self, averages: Mapping[str, nn.Module]) -> tuple[dict[str, float], Image.Image]:
-        """PSNR of the mean MSE at every ρ and −5, 0, 5 dB on 8-bit pictures; the mean of these is the score."""
+        """PSNR of the mean MSE at every ρ and SNR of the link on 8-bit pictures; the mean of these is the score."""
         codec = averages["codec"]
         assert isinstance(codec, DeepJSCC)
         figures: dict[str, float] = {}
         pictures: list[list[Tensor]] = [[from_uint8(image) for image in self.validation[:8]]]
         for bcr in self.link.bcrs:
-            for snr in VALIDATION_SNRS_DB:
+            for snr in self.link.snrs_db:
                 arrived = arrivals(codec, self.validation, bcr, snr)
                 error = float(mse(arrived, from_uint8(self.validation)).mean())
                 figures[f"psnr {bcr} {snr:+g}"] = linear_to_db(1 / error)

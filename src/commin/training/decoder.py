@@ -21,7 +21,7 @@ from commin.images import from_uint8, grid, to_uint8
 from commin.inn.lifting import float32
 from commin.metrics.lpips import load_lpips
 from commin.metrics.pixels import mse
-from commin.training.codec import VALIDATION_SNRS_DB, arrivals
+from commin.training.codec import arrivals
 from commin.training.link import MixedLink
 from commin.training.paths import RecipePath
 from commin.training.recipe import Recipe
@@ -86,7 +86,7 @@ class DecoderTraining:
 
     @torch.no_grad()
     def validate(self, averages: Mapping[str, nn.Module]) -> tuple[dict[str, float], Image.Image]:
-        """PSNR of the mean MSE and mean LPIPS on 8-bit pictures at every ρ and −5, 0, 5 dB.
+        """PSNR of the mean MSE and mean LPIPS on 8-bit pictures at every ρ and SNR of the link.
 
         The score is −1 times the mean over these points of what is minimised, MSE / reference MSE + λ·LPIPS.
         """
@@ -97,7 +97,7 @@ class DecoderTraining:
         originals, figures, losses = from_uint8(self.validation), {}, []
         pictures: list[list[Tensor]] = [list(originals[:8])]
         for number, bcr in enumerate(self.link.bcrs):
-            for snr in VALIDATION_SNRS_DB:
+            for snr in self.link.snrs_db:
                 arrived = from_uint8(to_uint8(arrivals(codec, self.validation, bcr, snr)))
                 pairs = zip(arrived.split(BATCH), originals.split(BATCH), strict=True)
                 distance = float(torch.cat([lpips(a.to(device), b.to(device)) for a, b in pairs]).mean())

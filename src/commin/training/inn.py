@@ -23,7 +23,7 @@ from commin.inn.files import KIND, save_inn
 from commin.modelfile import load_strict, read_model
 from commin.precision import Precision, autocast
 from commin.randomness import generator
-from commin.training.codec import VALIDATION_SNRS_DB
+from commin.training.link import validation_snrs_db
 from commin.training.paths import RecipePath
 from commin.training.recipe import Recipe
 from commin.zoo.load import codec_path
@@ -83,8 +83,7 @@ class InnTraining:
             self.symbols = served_channels(self.codec.config, recipe.model.ratio) // 2
         except ValueError as error:
             raise UserError(f"{recipe.codec}: {error}") from None
-        low, high = recipe.model.snr_range_db
-        self.snrs_db = [snr for snr in VALIDATION_SNRS_DB if low <= snr <= high] or [(low + high) / 2]
+        self.snrs_db = validation_snrs_db(recipe.model.snr_range_db)
         self._references: dict[float, Reference] = {}
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:

@@ -10,8 +10,14 @@ from commin.codec.reference import LinkConfig
 from commin.units import DOWNSAMPLING, db_to_linear, normalize_power
 
 
+def validation_snrs_db(snr_range_db: tuple[float, float]) -> list[float]:
+    """Those of −5, 0 and 5 dB that lie in the range trained over, or its middle."""
+    low, high = snr_range_db
+    return [snr for snr in (-5.0, 0.0, 5.0) if low <= snr <= high] or [(low + high) / 2]
+
+
 class MixedLink:
-    """The links of a ``LinkConfig`` as one codec serves them.
+    """The links of a ``LinkConfig`` as one codec serves them, to be validated at ``snrs_db``.
 
     Raises:
         ValueError: the codec does not serve one of the ρ.
@@ -19,6 +25,7 @@ class MixedLink:
 
     def __init__(self, model: DeepJSCCConfig, config: LinkConfig) -> None:
         self.model, self.config, self.bcrs = model, config, config.bcrs
+        self.snrs_db = validation_snrs_db(config.snr_range_db)
         self.channels = torch.tensor([float(served_channels(model, bcr)) for bcr in self.bcrs])
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
