@@ -1,6 +1,6 @@
 """The paper's algorithm 1 and its late start beside commin-fast, on the same symbols: PSNR, LPIPS-Squeeze, seconds.
 
-usage: python benchmarks/literal.py scan|compare [--data FOLDER|ZIP] [--bcr 1/48] [--snr=-5,0,5] [--pictures N]
+usage: python benchmarks/literal.py scan|compare [--data FOLDER|ZIP] [--bcr 1/48] [--snr=-5,0,5]
        [--groups 0,1,2,3] --out results/literal.jsonl
 * scan: ζ of commin and commin-late on 4 pictures of ``valid``: from the paper's, up or down by a factor of 2 as long as
   LPIPS falls. What is lowest is what compare takes.
@@ -13,14 +13,14 @@ import argparse
 import json
 import platform
 from pathlib import Path
-from typing import Any
 
 import torch
-from receivers import as_drawn, fast, pictures, score, weights
+from receivers import Row, as_drawn, fast, pictures, score, weights
 from rivals import climb, numbers
 from torch import Tensor
 
 import commin
+from commin.home import data_path
 from commin.receivers.base import Receiver
 from commin.receivers.commin import CommIN, CommINConfig
 from commin.receivers.commin_fast import CommINFast
@@ -28,7 +28,10 @@ from commin.receivers.commin_late import CommINLate, CommINLateConfig
 
 GUIDED = ("commin-late", "commin")
 GROUP = 5
-Row = dict[str, Any]
+SPLITS = {"scan": ("valid", 4), "compare": ("test", 20)}
+"""Of which split each part takes how many pictures: fixed, so that rows of one file are of the same ones."""
+PAPER = CommINConfig().zeta
+"""SNR in dB to the paper's ζ, from where the scan begins."""
 
 
 def guided(system: str, bcr: str, zeta: float) -> Receiver:
@@ -71,7 +74,7 @@ def scan(results: Results, bcr: str, snr_db: float, images: Tensor) -> None:
             called = {"part": "scan", "system": system, "bcr": bcr, "snr_db": snr_db, "zeta": zeta}
             return -float(results.score(called, guided(system, bcr, zeta), images)["lpips"])
 
-        best = climb(height, CommINConfig().zeta[round(snr_db)], 2.0)
+        best = climb(height, PAPER[snr_db], 2.0)
         print(f"{system}, {snr_db:+g} dB: ζ = {best:g}", flush=True)
 
 
@@ -92,18 +95,18 @@ def compare(results: Results, bcr: str, snr_db: float, group: int, images: Tenso
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=("scan", "compare"))
+    parser.add_argument("part", choices=list(SPLITS))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--bcr", default="1/48")
-    parser.add_argument("--snr", type=numbers, default=[-5.0, 0.0, 5.0])
-    parser.add_argument("--pictures", type=int)
+    parser.add_argument("--snr", type=numbers, default=list(PAPER))
     parser.add_argument("--groups", type=numbers, default=[0, 1, 2, 3])
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    split, usual = {"scan": ("valid", 4), "compare": ("test", 20)}[options.part]
-    images = pictures(split, options.pictures or usual, options.data)
+    if set(options.snr) - PAPER.keys():
+        parser.error(f"--snr: choose among {', '.join(f'{snr:g}' for snr in PAPER)}, for which the paper has a ζ")
+    images = pictures(*SPLITS[options.part], options.data)
     about = {
-        "commin": commin.__version__, "torch": torch.__version__,
+        "data": data_path(options.data).name, "commin": commin.__version__, "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads", "weights": weights(),
     }  # fmt: skip
     results = Results(options.out, about)
