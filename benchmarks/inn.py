@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from receivers import Row, pictures
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import commin
@@ -21,6 +22,7 @@ from commin.home import data_path
 from commin.inn.degradation import Degradation
 from commin.inn.files import load_inn
 from commin.training.inn import InnRecipe, InnTraining
+from commin.training.link import validation_snrs_db
 from commin.zoo.cards import sha256
 from commin.zoo.load import codec_path
 
@@ -31,6 +33,14 @@ def gflop(inn: Degradation) -> float:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         inn.replace(x, x, 1.0, snr_db)
     return counter.get_total_flops() / 1e9
+
+
+def link_of(inn: Degradation, codec: str, images: Tensor) -> InnTraining:
+    """The link that an INN is trained for, and these pictures to judge by; what arrives of them is made once."""
+    recipe = InnRecipe.model_validate(
+        {"kind": "inn", "name": "inn", "codec": codec, "model": inn.config, "loop": {"images": 1}}
+    )
+    return InnTraining(recipe, (images * 255).round().byte())
 
 
 def main() -> None:
@@ -44,12 +54,14 @@ def main() -> None:
     options = parser.parse_args()
     images = pictures(options.split, options.pictures, options.data)
     rows: list[Row] = []
+    links: dict[str, InnTraining] = {}
     for path in options.models:
         inn = load_inn(path)
-        recipe = InnRecipe.model_validate(
-            {"kind": "inn", "name": "inn", "codec": options.codec, "model": inn.config, "loop": {"images": 1}}
-        )
-        figures, _ = InnTraining(recipe, (images * 255).round().byte()).validate({"inn": inn})
+        if inn.config.bcr not in links:
+            links[inn.config.bcr] = link_of(inn, options.codec, images)
+        link = links[inn.config.bcr]
+        link.snrs_db = validation_snrs_db(inn.config.snr_range_db)
+        figures, _ = link.validate({"inn": inn})
         row = {"model": path.stem, "sha256": sha256(path), "config": inn.config.model_dump(), "gflop": gflop(inn)}
         rows.append(row | figures)
         excess = ", ".join(f"{name[9:]} dB {value:.2f} %" for name, value in figures.items() if "%" in name)

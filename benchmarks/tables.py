@@ -77,6 +77,18 @@ def inn() -> Cells:
             for row in read("receivers.json")["inn"]["rows"]]  # fmt: skip
 
 
+def inns() -> Cells:
+    """INNs of one link, equally many pictures each."""
+    lines = []
+    for row in read("inn.json")["rows"]:
+        low, high = row["config"]["snr_range_db"]
+        told = "told the SNR" if low < high else signed(f"{low:g} dB alone")
+        share = (row.get(f"excess % {snr:+g}") for snr in SNRS_DB)
+        split = {"copy": "copies", "dct": "4×4 DCT"}[row["config"]["split"]]
+        lines.append([f"{split}, {told}", f"{row['gflop']:.2f}", *("–" if x is None else f"{x:.1f}" for x in share)])
+    return lines
+
+
 def flow() -> Cells:
     """The flow over its steps."""
     found = {(row["order"], row["steps"], row["snr_db"]): row for row in read("receivers.json")["flow"]["rows"]}
@@ -128,8 +140,8 @@ def mismatch() -> Cells:
 
 
 TABLES: dict[str, Callable[[], Cells]] = {
-    "codec": codec, "parts": parts, "calls": calls, "inn": inn, "flow": flow, "ideals": ideals, "inverse": inverse,
-    "mismatch": mismatch,
+    "codec": codec, "parts": parts, "calls": calls, "inn": inn, "inns": inns, "flow": flow, "ideals": ideals,
+    "inverse": inverse, "mismatch": mismatch,
     "faces64": lambda: points(RESULTS / "faces64", "commin-fast"),
     "ffhq": lambda: [cells[:-1] for cells in points(RESULTS / "faces64-ffhq", "commin-fast")],
     "rivals": lambda: summary(RESULTS / "faces64-rivals"),
