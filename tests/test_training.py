@@ -154,17 +154,18 @@ def test_schedule() -> None:
     assert all(b < a for a, b in zip(rates[80:], rates[81:], strict=False))
 
 
-def test_extended_run_goes_on_from_before_the_decay(tmp_path: Path) -> None:
-    """48 images, the last 24 of them decayed, extended to 96: the run that was made for 96."""
+@pytest.mark.parametrize("images", [96, 64])
+def test_extended_run_goes_on_from_before_the_decay(images: int, tmp_path: Path) -> None:
+    """48 images, the last 24 of them decayed, extended to more: the run that was made for as many."""
     make_run(tmp_path / "a", images=48, decay=0.5).train(Console(quiet=True))
-    extended = make_run(tmp_path / "a", images=96, decay=0.5)
+    extended = make_run(tmp_path / "a", images=images, decay=0.5)
     extended.resume()
     assert extended.images_seen == 24
     extended.train_step()
     extended.save()
     assert checkpoint.listed(tmp_path / "a")[-1].name == "step-000000004.pt"  # the finished run's later ones are gone
     extended.train(Console(quiet=True))
-    straight = make_run(tmp_path / "b", images=96, decay=0.5)
+    straight = make_run(tmp_path / "b", images=images, decay=0.5)
     straight.train(Console(quiet=True))
     assert torch.equal(weights(straight), weights(extended))
 

@@ -106,7 +106,7 @@ class Run:
         """All that a run is, as tensors and plain values."""
         return {
             "step": self.step,
-            "decaying": undecayed(self.config, self.images_seen) < 1,
+            "undecayed": undecayed(self.config, self.images_seen),
             "skipped": self.skipped,
             "best": self.best,
             "phases": {name: module.state_dict() for name, module in self.trainable.phases.items()},
@@ -125,8 +125,9 @@ class Run:
         """
         state = checkpoint.load_latest(self.folder, self.device)
         start = self.folder / UNDECAYED
-        extended = state["decaying"] and undecayed(self.config, state["step"] * self.config.batch) == 1
-        if extended and start.is_file():
+        left = undecayed(self.config, state["step"] * self.config.batch)
+        extended = state.get("undecayed", left) < left and start.is_file()
+        if extended:
             state = torch.load(start, map_location=self.device, weights_only=True)
         if ranks.total(state["step"]) != state["step"] * ranks.size():
             raise UserError(f"{self.folder}: not the same for all processes of this job; put --runs on a shared disk")
@@ -143,7 +144,7 @@ class Run:
         self.best = state.get("best", -math.inf)
         if ranks.rank() > 0:
             return
-        if extended and start.is_file():
+        if extended:
             checkpoint.rewind(self.folder, start, self.step)
         log.rewind(self.folder, self.step)
 
