@@ -21,7 +21,7 @@ from commin.atomic import write_text
 from commin.training.kinds import KINDS
 from commin.training.loop import Run
 from commin.training.recipe import LoopConfig, parse, read_yaml
-from commin.training.winograd import WinogradConv2d
+from commin.winograd import WinogradConv2d
 
 Row = dict[str, object]
 

@@ -1,22 +1,23 @@
 """Winograd's convolutions are the plain ones, and are taken where they gain."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+import commin
+from commin import winograd
+from commin.images import to_uint8
 from commin.randomness import generator
-from commin.training import winograd
-from commin.training.winograd import Winograd, WinogradConv2d, quicken
-
-CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "fast_dtype", lambda device: torch.float32)
+from commin.training.codec import CodecRecipe, CodecTraining
+from commin.training.loop import Run
+from commin.training.recipe import parse
+from commin.winograd import Winograd, WinogradConv2d, quicken
+from tests.conftest import smooth_images
+from tests.test_training import MODEL, recipe
 
 
 def drawn(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -55,25 +56,66 @@ def network() -> nn.Sequential:
 
 def test_layers_that_gain_are_taken() -> None:
     layers = network()
-    plain = copy.deepcopy(layers)
-    quicken(layers, "auto", CPU)
+    quicken(layers)
     assert [isinstance(layer, WinogradConv2d) for layer in layers] == [False, True] + 5 * [False]
     assert isinstance(copy.deepcopy(layers)[1], WinogradConv2d)
-    plain.load_state_dict(layers.state_dict())
-    for size in (8, 10):  # 10: no multiple of 4
-        images = drawn(2, 96, size, size, dtype=torch.float32)
-        torch.testing.assert_close(layers[1](images), plain[1](images), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("precision", "device"), [("float32", "cpu"), ("bf16", "cpu"), ("auto", "cuda")])
-def test_other_arithmetic_stays_as_it_is(precision: str, device: str) -> None:
-    layers = network()
-    quicken(layers, precision, torch.device(device))  # type: ignore[arg-type]
-    assert not any(isinstance(layer, WinogradConv2d) for layer in layers)
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
+    """The inputs that go this way."""
+    seen: list[torch.Size] = []
+
+    def noted(images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        seen.append(images.shape)
+        return F.conv2d(images, weight, padding=1)
+
+    monkeypatch.setattr(Winograd, "apply", noted)
+    return seen
 
 
-def test_where_bf16_is_quick_it_is_taken_instead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "fast_dtype", lambda device: torch.bfloat16)
-    layers = network()
-    quicken(layers, "auto", CPU)
-    assert not any(isinstance(layer, WinogradConv2d) for layer in layers)
+@pytest.mark.parametrize(
+    ("shape", "dtype", "taken"),
+    [
+        ((2, 96, 32, 32), torch.float32, True),
+        ((1, 96, 32, 32), torch.float32, False),  # too few samples
+        ((8, 96, 30, 32), torch.float32, False),  # no multiple of 4
+        ((2, 96, 32, 32), torch.float64, False),
+    ],
+)
+def test_where_a_layer_goes_this_way(
+    shape: tuple[int, ...], dtype: torch.dtype, taken: bool, calls: list[torch.Size]
+) -> None:
+    plain = nn.Conv2d(96, 96, 3, padding=1).to(dtype)
+    layer = copy.deepcopy(plain)
+    quicken(layer)
+    images = drawn(*shape, dtype=dtype)
+    torch.testing.assert_close(layer(images), plain(images))
+    assert bool(calls) == taken
+
+
+def test_autocast_is_left_alone(calls: list[torch.Size]) -> None:
+    layer = nn.Conv2d(96, 96, 3, padding=1)
+    quicken(layer)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(drawn(2, 96, 32, 32, dtype=torch.float32)).dtype == torch.bfloat16
+    assert not calls
+
+
+def test_restored_pictures_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = smooth_images(4, 64)
+    link = commin.load(bcr="1/48", receiver="commin-fast")
+    quick = link.transmit(images, 0.0).images
+    monkeypatch.setattr(winograd, "LEAST", 10**9)
+    torch.testing.assert_close(link.transmit(images, 0.0).images, quick, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize(("precision", "taken"), [("auto", True), ("float32", False)])
+def test_training_goes_this_way_by_auto(precision: str, taken: bool, tmp_path: Path) -> None:
+    content = recipe(precision=precision) | {"model": MODEL | {"widths": [96, 8, 8]}}
+    config = parse(CodecRecipe, content, Path("recipe"))
+    pixels = to_uint8(smooth_images(8, 32))
+    run = Run(CodecTraining(config, pixels), config.loop, pixels, tmp_path, torch.device("cpu"))
+    for codec in (run.trainable.phases["codec"], run.averages["codec"]):
+        assert any(isinstance(layer, WinogradConv2d) for layer in codec.modules()) == taken
+    assert run.train_step() > 0

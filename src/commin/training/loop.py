@@ -27,7 +27,7 @@ from commin.training.optimizer import learning_rate, make_optimizer, undecayed
 from commin.training.progress import progress_bar, stop_on_signal
 from commin.training.reader import Ahead, Pixels, Rows, batch_indices
 from commin.training.recipe import LoopConfig
-from commin.training.winograd import quicken
+from commin.winograd import quicken
 
 UNDECAYED = "before-decay.pt"
 """The checkpoint from which a finished run can be extended."""
@@ -85,8 +85,8 @@ class Run:
         for module in trainable.phases.values():
             module.to(device)
             module.to(memory_format=layout)  # type: ignore[call-overload]
-            if len(trainable.phases) == 1 and not config.compile:  # adversarial training needs gradients of gradients
-                quicken(module, config.precision, device)
+            if config.precision == "auto" and len(trainable.phases) == 1 and not config.compile:
+                quicken(module)  # not where training is adversarial: that needs gradients of gradients
         self.averages = {
             name: copy.deepcopy(trainable.phases[name]).eval().requires_grad_(False) for name in trainable.averaged
         }

@@ -65,8 +65,11 @@ class Parts:
     def prior(self, dtype: torch.dtype) -> "Prior":
         """The diffusion prior."""
         from commin.diffusion.prior import load_prior
+        from commin.winograd import quicken
 
-        return load_prior(self.path("prior"), dtype)
+        prior = load_prior(self.path("prior"), dtype)
+        quicken(prior)
+        return prior
 
     def inn(self, dtype: torch.dtype = torch.float32) -> "Degradation":
         """The INN of this ρ, its networks computing in ``dtype``."""

@@ -1,4 +1,4 @@
-"""3×3 convolutions by Winograd's algorithm F(4×4, 3×3): training on a CPU that computes in float32.
+"""3×3 convolutions by Winograd's algorithm F(4×4, 3×3): float32 on a CPU.
 
     y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ x B)] A   for each tile of 6×6 samples x, which overlap by 2, to one of 4×4 samples y
 
@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from commin.precision import Precision, fast_dtype
-
 PIXELS = 4096
 """Samples of a plane transformed at a time, so that they stay in the cache."""
+
+LEAST = 2048
+"""Samples of a batch's plane from which on the kernels, which are transformed each time, are paid for."""
 
 Matrix = list[list[float]]
 
@@ -29,11 +30,9 @@ G: Matrix = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
 A: Matrix = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 
 
-def quicken(module: nn.Module, precision: Precision, device: torch.device) -> None:
-    """Let the 3×3 convolutions of a network that gain by it go this way, where ``auto`` comes to float32 on a CPU."""
-    if precision != "auto" or device.type != "cpu" or fast_dtype(device) != torch.float32:
-        return
-    for layer in module.modules():
+def quicken(network: nn.Module) -> None:
+    """Let the 3×3 convolutions of a network that gain by it go this way, wherever they compute in float32 on a CPU."""
+    for layer in network.modules():
         if type(layer) is nn.Conv2d and gains(layer):
             layer.__class__ = WinogradConv2d
 
@@ -47,10 +46,15 @@ def gains(layer: nn.Conv2d) -> bool:
 
 
 class WinogradConv2d(nn.Conv2d):
-    """A 3×3 convolution that is computed this way; the plain way where a side is no multiple of 4."""
+    """A 3×3 convolution that is computed this way where that is possible and quick, else the plain way.
+
+    Possible where both sides are multiples of 4; quick in float32 on a CPU, on a batch that pays for the kernels.
+    """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if input.shape[-2] % 4 or input.shape[-1] % 4 or input.dtype != weight.dtype:
+        count, _, height, width = input.shape
+        float32 = input.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled(input.device.type)
+        if height % 4 or width % 4 or count * height * width < LEAST or input.device.type != "cpu" or not float32:
             return super()._conv_forward(input, weight, bias)
         out: Tensor = Winograd.apply(input, weight)  # type: ignore[no-untyped-call]
         return out if bias is None else out + bias[:, None, None]
