@@ -19,6 +19,7 @@ from commin.zoo.cards import find_card
 from commin.zoo.fetch import MissingFileError, find
 
 if TYPE_CHECKING:
+    from commin.diffusion.flow import Flow
     from commin.diffusion.prior import Prior
     from commin.inn.degradation import Degradation
 
@@ -70,6 +71,15 @@ class Parts:
         prior = load_prior(self.path("prior"), dtype)
         quicken(prior)
         return prior
+
+    def flow(self, kind: str) -> "Flow":
+        """The flow of this kind, computing in what is fast."""
+        from commin.diffusion.flow import load_flow
+        from commin.winograd import quicken
+
+        flow = load_flow(self.path(kind), fast_dtype(self.device))
+        quicken(flow)
+        return flow
 
     def inn(self, dtype: torch.dtype = torch.float32) -> "Degradation":
         """The INN of this ρ, its networks computing in ``dtype``."""
@@ -152,19 +162,15 @@ def _jscc_lpips(parts: Parts) -> Receiver:
 
 
 def _pmrf(parts: Parts) -> Receiver:
-    from commin.diffusion.flow import load_flow
     from commin.receivers.pmrf import Pmrf, PmrfSettings
 
-    flow = load_flow(parts.path("flow"), fast_dtype(parts.device))
-    return Pmrf(flow, None, parts.settings("pmrf", PmrfSettings), parts.naturalness, parts.progress)
+    return Pmrf(parts.flow("flow"), None, parts.settings("pmrf", PmrfSettings), parts.naturalness, parts.progress)
 
 
 def _pmrf_inn(parts: Parts) -> Receiver:
-    from commin.diffusion.flow import load_flow
     from commin.receivers.pmrf import Pmrf, PmrfSettings
 
-    dtype = fast_dtype(parts.device)
-    flow, inn = load_flow(parts.path("flow-inn"), dtype), parts.inn(dtype)
+    flow, inn = parts.flow("flow-inn"), parts.inn(fast_dtype(parts.device))
     return Pmrf(flow, inn, parts.settings("pmrf-inn", PmrfSettings), parts.naturalness, parts.progress)
 
 
