@@ -45,6 +45,8 @@ def job(device: torch.device) -> Iterator[torch.device]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
         yield device
         return
+    import torch.distributed.nn  # before there is a group: it would hold it by default arguments, past its end
+
     try:
         if device.type == "cuda":
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
