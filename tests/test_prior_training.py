@@ -107,6 +107,18 @@ def test_levels_are_stratified_or_uniform(tmp_path: Path) -> None:
     assert many.max() == 59
 
 
+def test_weighted_levels_take_the_place_of_weights(tmp_path: Path) -> None:
+    """Each level as often as its weight says, and then the mean weight: Σ_t w_t e_t / T, as by all levels alike."""
+    weighted = make_run(tmp_path, loss={"times": "weighted", "min_snr": 5}).trainable
+    assert isinstance(weighted, PriorTraining)
+    weights = output_weights(weighted.prior, torch.arange(60), 5.0)
+    drawn = weighted.draw(torch.zeros(6000, 3, 1, 1), torch.Generator().manual_seed(0))["t"]
+    assert (drawn.bincount(minlength=60) - 6000 * weights / weights.sum()).abs().max() < 2
+    rows = {"images": smooth_images(4, 16), "t": torch.tensor([5, 20, 40, 55]), "noise": torch.zeros(4, 3, 16, 16)}
+    errors = output_errors(weighted.prior, **rows)
+    assert torch.allclose(weighted.loss("prior", rows, 0), weights.mean() * errors.mean())
+
+
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_min_snr_weighs_the_picture_alike(prediction: Any) -> None:
     """w times the output's error is min(s, γ) times the error of the picture that it stands for."""

@@ -42,7 +42,7 @@ def test_rounding_in_float32() -> None:
 def test_a_chunk_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     images, weight = drawn(6, 3, 8, 8), drawn(4, 3, 3, 3)
     at_once = Winograd.apply(images, weight)
-    monkeypatch.setattr(winograd, "PIXELS", 64)
+    monkeypatch.setattr(winograd, "NUMBERS", 8 * 8 * 4)
     torch.testing.assert_close(Winograd.apply(images, weight), at_once)
 
 

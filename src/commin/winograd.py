@@ -8,6 +8,7 @@ is that of the plain sum but for rounding, about 1e-5 of its largest value.
 Source: Lavin and Gray, "Fast algorithms for convolutional neural networks" (arXiv:1509.09308).
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-PIXELS = 4096
-"""Samples of a plane transformed at a time, so that they stay in the cache."""
+NUMBERS = 1 << 18
+"""Numbers transformed at a time, of inputs or outputs, whichever are more, so that they stay in the cache."""
 
 LEAST = 2048
 """Samples of a batch's plane from which on the kernels, which are transformed each time, are paid for."""
@@ -94,7 +95,7 @@ def convolve(images: Tensor, weight: Tensor) -> Tensor:
     (count, height, width, _), (outputs, inputs) = images.shape, weight.shape[:2]
     kernels = on_planes(G, weight.permute(2, 3, 1, 0).reshape(9, -1)).view(36, inputs, outputs)
     made = images.new_empty(count, height, width, outputs)
-    for part, out in zip(chunks(images), chunks(made), strict=True):
+    for part, out in chunks(images, made):
         products = torch.bmm(on_planes(B, overlapping(part)).view(36, -1, inputs), kernels)
         shape = (4, 4, len(part), height // 4, width // 4, outputs)
         tiles(out).copy_(on_planes(A, products.view(36, -1)).view(shape))
@@ -105,16 +106,17 @@ def correlate(images: Tensor, gradient: Tensor) -> Tensor:
     """The gradient (D, C, 3, 3) of the weights, from inputs (B, H, W, C) and the gradient of what they became."""
     inputs, outputs = images.shape[-1], gradient.shape[-1]
     kernels = images.new_zeros(36, inputs, outputs)
-    for part, change in zip(chunks(images), chunks(gradient), strict=True):
+    for part, change in chunks(images, gradient):
         before = on_planes(B, overlapping(part)).view(36, -1, inputs)
         after = on_planes(A, tiles(change).reshape(16, -1), back=True).view(36, -1, outputs)
         kernels.baddbmm_(before.transpose(1, 2), after)
     return on_planes(G, kernels.view(36, -1), back=True).view(3, 3, inputs, outputs).permute(3, 2, 0, 1)
 
 
-def chunks(images: Tensor) -> tuple[Tensor, ...]:
-    """As many images (B, H, W, C) at a time as stay in the cache."""
-    return images.split(max(1, PIXELS // (images.shape[1] * images.shape[2])))
+def chunks(inputs: Tensor, outputs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """As many images of both (B, H, W, C) at a time as stay in the cache."""
+    count = max(1, NUMBERS // max(inputs[0].numel(), outputs[0].numel()))
+    return zip(inputs.split(count), outputs.split(count), strict=True)
 
 
 def overlapping(images: Tensor) -> Tensor:
@@ -132,5 +134,4 @@ def on_planes(matrix: Matrix, planes: Tensor, back: bool = False) -> Tensor:
     """A matrix m on both sides of square tiles, m t mᵀ, or mᵀ t m ``back``; tiles are the columns of ``planes``."""
     m = planes.new_tensor(matrix)
     m = m.T if back else m
-    rows = (m @ planes.reshape(m.shape[1], -1)).view(*m.shape, -1)
-    return torch.matmul(m, rows).view(len(m) ** 2, -1)
+    return torch.kron(m, m) @ planes.reshape(m.shape[1] ** 2, -1)

@@ -23,6 +23,7 @@ from commin.precision import autocast
 from commin.randomness import generator
 from commin.training import blocks, checkpoint, log, ranks
 from commin.training.augment import changed, draw_changes
+from commin.training.memory import keep_freed_memory
 from commin.training.optimizer import learning_rate, make_optimizer, undecayed
 from commin.training.progress import progress_bar, stop_on_signal
 from commin.training.reader import Ahead, Pixels, Rows, batch_indices
@@ -231,6 +232,7 @@ class Run:
         Raises:
             UserError: the training diverged, a picture cannot be read, or another rank is gone.
         """
+        keep_freed_memory()
         saved = time.monotonic()
         losses: list[float] = []
         with stop_on_signal(self.stop), progress_bar(console) as bar:

@@ -54,7 +54,7 @@ class LoopConfig(Strict):
         shift: move each by whole pixels, uniform in −shift … shift both ways; edges are mirrored.
         colour: multiply each channel by exp(u), u uniform in −colour … colour, clipped to [0, 1].
         ema: decay of the weight average for each step, towards which it grows as (1 + step)/(10 + step).
-        precision: float32, or bf16 or fp16 autocast; ``auto`` is bf16 where the device has instructions for it, else
+        precision: float32, or bf16 or fp16 autocast; ``auto`` is bf16 where the device is quicker in it, else
             float32, on a CPU with wide 3×3 convolutions by Winograd's algorithm (`commin.winograd`).
         forget_activations: compute activations again in the backward pass instead of keeping them: memory for time.
         compile: compile the blocks of the network by ``torch.compile``.
