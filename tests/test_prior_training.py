@@ -20,6 +20,7 @@ from commin.training.prior import (
     output_errors,
     output_weights,
     sample_grid,
+    set_mode,
 )
 from commin.training.recipe import parse, read_yaml
 from tests.conftest import smooth_images
@@ -92,6 +93,13 @@ def test_goes_on_from_a_folder_and_exports_one(tmp_path: Path) -> None:
             assert torch.allclose(prior.denoise(x, t), expected, atol=1e-5)  # type: ignore[operator]
     assert all(parameter.requires_grad for parameter in second.trainable.phases["prior"].parameters())
     second.train_step()
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1])
+def test_only_dropout_needs_training_mode(p: float) -> None:
+    network = torch.nn.Sequential(torch.nn.Dropout(p))
+    set_mode(network.train(p == 0))
+    assert network[0].training == (p > 0)
 
 
 def test_levels_are_stratified_or_uniform(tmp_path: Path) -> None:

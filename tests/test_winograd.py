@@ -26,11 +26,12 @@ def drawn(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
 
 @pytest.mark.parametrize(("count", "height", "width"), [(1, 4, 4), (3, 8, 12), (5, 32, 64)])
 def test_value_and_gradients_of_the_plain_convolution(count: int, height: int, width: int) -> None:
-    images, weight, change = drawn(count, 5, height, width), drawn(7, 5, 3, 3), drawn(count, 7, height, width)
-    plain, ours = F.conv2d(images, weight, padding=1), Winograd.apply(images, weight)
+    given = (drawn(count, 5, height, width), drawn(7, 5, 3, 3), drawn(7))
+    plain, ours = F.conv2d(*given, padding=1), Winograd.apply(*given)
     torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-11)
-    wanted = torch.autograd.grad(plain, (images, weight), change)
-    torch.testing.assert_close(torch.autograd.grad(ours, (images, weight), change), wanted, rtol=1e-11, atol=1e-9)
+    change = drawn(count, 7, height, width)
+    wanted = torch.autograd.grad(plain, given, change)
+    torch.testing.assert_close(torch.autograd.grad(ours, given, change), wanted, rtol=1e-11, atol=1e-9)
 
 
 def test_rounding_in_float32() -> None:
@@ -66,9 +67,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     """The inputs that go this way."""
     seen: list[torch.Size] = []
 
-    def noted(images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def noted(images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         seen.append(images.shape)
-        return F.conv2d(images, weight, padding=1)
+        return F.conv2d(images, weight, bias, padding=1)
 
     monkeypatch.setattr(Winograd, "apply", noted)
     return seen

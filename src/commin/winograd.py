@@ -57,32 +57,34 @@ class WinogradConv2d(nn.Conv2d):
         float32 = input.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled(input.device.type)
         if height % 4 or width % 4 or count * height * width < LEAST or input.device.type != "cpu" or not float32:
             return super()._conv_forward(input, weight, bias)
-        out: Tensor = Winograd.apply(input, weight)  # type: ignore[no-untyped-call]
-        return out if bias is None else out + bias[:, None, None]
+        out: Tensor = Winograd.apply(input, weight, bias)  # type: ignore[no-untyped-call]
+        return out
 
 
 class Winograd(torch.autograd.Function):
-    """(B, C, H, W) with weights (D, C, 3, 3) to (B, D, H, W), channels last; H and W multiples of 4."""
+    """(B, C, H, W) with weights (D, C, 3, 3), bias (D) to (B, D, H, W), channels last; H and W multiples of 4."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """The convolution."""
         images = channels_last(images)
         ctx.save_for_backward(images, weight)
-        return convolve(images, weight).movedim(3, 1)
+        return convolve(images, weight, bias).movedim(3, 1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """A convolution with the kernels turned round, and a correlation, both this way as well."""
         images, weight = ctx.saved_tensors
         gradient = channels_last(gradient)
-        to_images = to_weight = None
+        to_images = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             to_images = convolve(gradient, weight.flip(2, 3).transpose(0, 1)).movedim(3, 1)
         if ctx.needs_input_grad[1]:
             to_weight = correlate(images, gradient)
-        return to_images, to_weight
+        if ctx.needs_input_grad[2]:
+            to_bias = gradient.sum((0, 1, 2))
+        return to_images, to_weight, to_bias
 
 
 def channels_last(images: Tensor) -> Tensor:
@@ -90,15 +92,16 @@ def channels_last(images: Tensor) -> Tensor:
     return images.movedim(1, 3).contiguous()
 
 
-def convolve(images: Tensor, weight: Tensor) -> Tensor:
-    """(B, H, W, C) with weights (D, C, 3, 3) to (B, H, W, D)."""
+def convolve(images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(B, H, W, C) with weights (D, C, 3, 3), bias (D) to (B, H, W, D)."""
     (count, height, width, _), (outputs, inputs) = images.shape, weight.shape[:2]
     kernels = on_planes(G, weight.permute(2, 3, 1, 0).reshape(9, -1)).view(36, inputs, outputs)
     made = images.new_empty(count, height, width, outputs)
     for part, out in chunks(images, made):
         products = torch.bmm(on_planes(B, overlapping(part)).view(36, -1, inputs), kernels)
         shape = (4, 4, len(part), height // 4, width // 4, outputs)
-        tiles(out).copy_(on_planes(A, products.view(36, -1)).view(shape))
+        found = on_planes(A, products.view(36, -1)).view(shape)
+        tiles(out).copy_(found if bias is None else found.add_(bias))
     return made
 
 

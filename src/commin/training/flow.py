@@ -22,6 +22,7 @@ from commin.precision import autocast
 from commin.randomness import generator
 from commin.receivers.pmrf import Pmrf, conditions
 from commin.training.link import MixedLink
+from commin.training.prior import set_mode
 from commin.training.recipe import Recipe
 from commin.zoo.load import codec_path
 from commin.zoo.receivers import Parts
@@ -67,7 +68,8 @@ class FlowTraining:
         prior = parts[0].prior(torch.float32)
         if prior.size != recipe.data.size:
             raise UserError(f"{recipe.model}: a prior of {prior.size} pixels, not data.size = {recipe.data.size}")
-        self.flow = flow_from(prior, recipe.flow).train()
+        self.flow = flow_from(prior, recipe.flow)
+        set_mode(self.flow)
         self.inns = [each.inn().requires_grad_(False) for each in parts] if recipe.flow.inn else []
         self.phases: Mapping[str, nn.Module] = {"flow": self.flow}
 

@@ -95,12 +95,13 @@ class PriorTraining:
         torch.manual_seed(recipe.loop.seed)
         self.recipe, self.validation = recipe, validation
         if recipe.init is not None:
-            self.prior = load_prior(Path(recipe.init)).train()
+            self.prior = load_prior(Path(recipe.init))
             if self.prior.size != recipe.data.size:
                 raise UserError(f"{recipe.init}: made for {self.prior.size} pixels, not data.size = {recipe.data.size}")
         else:
             assert recipe.model is not None
             self.prior = new_prior(recipe.model, recipe.data.size)
+        set_mode(self.prior)
         self.phases: Mapping[str, nn.Module] = {"prior": self.prior}
         self.weights = output_weights(self.prior, torch.arange(self.prior.schedule.steps), recipe.loss.min_snr)
 
@@ -160,6 +161,11 @@ def output_errors(prior: Prior, images: Tensor, t: Tensor, noise: Tensor) -> Ten
     x = images * 2 - 1
     output = prior.output(prior.schedule.add_noise(x, noise, t), t)
     return (output - prior.target(x, noise, t)).square().mean((1, 2, 3))
+
+
+def set_mode(network: nn.Module) -> None:
+    """Training mode where there is dropout; else inference mode, the same without the copies that diffusers makes."""
+    network.train(any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in network.modules()))
 
 
 def output_weights(prior: Prior, t: Tensor, min_snr: float | None) -> Tensor:
