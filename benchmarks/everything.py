@@ -8,56 +8,73 @@ each core: each takes what nobody has taken. The faces of another data set (--ff
 
     commin data prepare FFHQ FOLDER --size 256 --valid 24 --test 40
 
---publish copies what is done into results/, without features; then ``benchmarks/tables.py --write`` makes the tables.
+--publish copies what is done into results/, without features, and its figures into docs/images/; the tables are then
+made by ``benchmarks/tables.py --write``.
 """
 
 import argparse
 import gzip
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from commin.evaluation.drawing import draw
+
 ROOT = Path(__file__).parents[1]
 KEPT = ("sweep.json", "table.csv", "kernel.json")
 LINK = {"codec", "inn", "prior", "settings"}
 PARTS = {*LINK, "decoder", "flow", "generator"}
+FIGURES = {
+    "faces64": ("quality-awgn", "quality"),
+    "faces64-rivals": ("time", "rivals"),
+    "faces64-mismatch": ("mismatch-awgn-1-48", "mismatch"),
+    "faces64-separation": ("quality-awgn", "separation"),
+    "faces64-cliff": ("quality-awgn", "crossover"),
+    "faces64-cliff-fixed": ("quality-awgn-made-for+0dB", "cliff"),
+}
+"""Of a sweep, the figure of ``commin plot`` that docs/images has, and its name there."""
+
 INNS = sorted((ROOT / "src/commin/zoo/weights").glob("faces64-inn-*.safetensors"))
 
-STEPS: dict[str, tuple[set[str], list[str]]] = {
-    "codec.json": ({"codec"}, ["codec.py", "--out"]),
-    "codec_train.json": ({"codec"}, ["codec.py", "--split", "train", "--limit", "1000", "--no-lines", "--out"]),
-    "codec_valid.json": ({"codec"}, ["codec.py", "--split", "valid", "--no-lines", "--out"]),
-    "codec_refined.json": ({"codec"}, ["codec.py", "--refine", "30", "--out"]),
-    "inn.json": ({"codec", "inn"}, ["inn.py", *map(str, INNS), "--pictures", "230", "--out"]),
-    "faces64": ({*LINK, "decoder"}, ["faces64.yaml"]),
-    "faces64-rivals": (PARTS - {"generator"}, ["faces64-rivals.yaml"]),
-    "faces64-refined": ({*LINK, "decoder"}, ["faces64-refined.yaml"]),
-    "faces64-ffhq": ({*LINK, "decoder"}, ["faces64-ffhq.yaml"]),
-    "faces64-mismatch": ({*LINK, "decoder"}, ["faces64-mismatch.yaml"]),
-    "faces64-separation": ({"codec"}, ["faces64-separation.yaml"]),
-    "faces64-cliff": ({"codec"}, ["faces64-cliff.yaml"]),
-    "faces64-cliff-fixed": ({"codec"}, ["faces64-cliff-fixed.yaml"]),
-    "receivers.json": (LINK, ["receivers.py", "--only", "inn,ablations,calls", "--pictures", "46", "--out"]),
-    "ideals.json": (LINK, ["ideals.py", "--out"]),
-    "inverse.json": (
-        {"codec", "generator"}, ["inverse.py", "--only", "points", "--pictures", "460", "--batch", "16", "--out"]
+STEPS: dict[str, tuple[set[str], str]] = {
+    "codec.json": ({"codec"}, "codec.py --out {out}"),
+    "codec_train.json": ({"codec"}, "codec.py --split train --limit 1000 --no-lines --out {out}"),
+    "codec_valid.json": ({"codec"}, "codec.py --split valid --no-lines --out {out}"),
+    "codec_refined.json": ({"codec"}, "codec.py --refine 30 --out {out}"),
+    "inn.json": ({"codec", "inn"}, "inn.py {inns} --pictures 230 --out {out}"),
+    "faces64": ({*LINK, "decoder"}, "faces64.yaml"),
+    "faces64-rivals": ({*LINK, "decoder", "flow"}, "faces64-rivals.yaml"),
+    "faces64-refined": ({*LINK, "decoder"}, "faces64-refined.yaml"),
+    "faces64-ffhq": ({*LINK, "decoder"}, "faces64-ffhq.yaml"),
+    "faces64-mismatch": ({*LINK, "decoder"}, "faces64-mismatch.yaml"),
+    "faces64-separation": ({"codec"}, "faces64-separation.yaml"),
+    "faces64-cliff": ({"codec"}, "faces64-cliff.yaml"),
+    "faces64-cliff-fixed": ({"codec"}, "faces64-cliff-fixed.yaml"),
+    "receivers.json": (LINK, "receivers.py --only inn,ablations,calls --pictures 46 --out {out}"),
+    "ideals.json": (LINK, "ideals.py --out {out}"),
+    "inverse.json": ({"codec", "generator"}, "inverse.py --only points --pictures 460 --batch 16 --out {out}"),
+    "copies.json": (
+        {*LINK, "decoder", "flow"},
+        "copies.py --json {out} --figure {folder}/copies.png -o {folder}/faces",
     ),
-}  # fmt: skip
+}
 """Name in results/: what it rests on, and the benchmark or sweep that makes it."""
 
 
 def command(name: str, folder: Path, ffhq: Path | None) -> list[str]:
     """The command line of a step."""
-    first, *rest = STEPS[name][1]
-    out = str(folder / name)
-    if not first.endswith(".yaml"):
-        return [sys.executable, str(ROOT / "benchmarks" / first), *rest, out]
-    other = ["--data", str(ffhq), "--train-data", os.environ.get("COMMIN_DATA", "")] if "ffhq" in name else []
-    sweep = ROOT / "recipes/sweeps" / first
-    return [sys.executable, "-m", "commin", "evaluate", str(sweep), *other, "-o", out]
+    what, out = STEPS[name][1], folder / name
+    if what.endswith(".yaml"):
+        other = ["--data", str(ffhq), "--train-data", os.environ.get("COMMIN_DATA", "")] if "ffhq" in name else []
+        return [sys.executable, "-m", "commin", "evaluate", str(ROOT / "recipes/sweeps" / what), *other, "-o", str(out)]
+    inns = shlex.join(str(path) for path in INNS)
+    names = {"out": shlex.quote(str(out)), "folder": shlex.quote(str(folder)), "inns": inns}
+    first, *rest = shlex.split(what.format(**names))
+    return [sys.executable, str(ROOT / "benchmarks" / first), *rest]
 
 
 def taken(claim: Path) -> bool:
@@ -83,6 +100,8 @@ def alive(process: int) -> bool:
 
 
 def publish(folder: Path) -> None:
+    """What is done, to results/ and docs/images/."""
+    images = ROOT / "docs/images"
     for claim in sorted(folder.glob("*.claim")):
         made, kept = folder / claim.stem, ROOT / "results" / claim.stem
         if claim.read_text() != "done":
@@ -96,6 +115,13 @@ def publish(folder: Path) -> None:
                 shutil.copyfile(made / name, kept / name)
             lines = b"".join(path.read_bytes() for path in sorted(made.glob("records-*.jsonl")))
             (kept / "records-0.jsonl.gz").write_bytes(gzip.compress(lines, mtime=0))
+            if kept.name in FIGURES:
+                (drawn, name), figures = FIGURES[kept.name], folder / "figures" / kept.name
+                figures.mkdir(parents=True, exist_ok=True)
+                draw(kept, figures)
+                shutil.copyfile(figures / f"{drawn}.png", images / f"{name}.png")
+    if (folder / "copies.png").exists():
+        shutil.copyfile(folder / "copies.png", images / "copies.png")
 
 
 def main() -> None:
@@ -114,14 +140,13 @@ def main() -> None:
         return
     options.out.mkdir(parents=True, exist_ok=True)
     for name, (parts, _) in STEPS.items():
-        line = command(name, options.out, options.ffhq)
-        claim = options.out / f"{name}.claim"
         if not parts & changed:
             continue
+        line, claim = command(name, options.out, options.ffhq), options.out / f"{name}.claim"
         if "ffhq" in name and options.ffhq is None:
             print(f"{name}: left out, give --ffhq")
         elif options.list:
-            print(" ".join(line))
+            print(shlex.join(line))
         elif not taken(claim):
             begun, before = time.monotonic(), ROOT / "results" / name
             if before.is_file() and not (options.out / name).exists():
