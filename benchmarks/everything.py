@@ -54,7 +54,7 @@ STEPS: dict[str, tuple[set[str], str]] = {
     "faces64-separation": ({"codec"}, "faces64-separation.yaml"),
     "faces64-cliff": ({"codec"}, "faces64-cliff.yaml"),
     "faces64-cliff-fixed": ({"codec"}, "faces64-cliff-fixed.yaml"),
-    "receivers.json": (LINK, "receivers.py --only inn,ablations,calls --pictures 46 --out {out}"),
+    "receivers.json": (LINK, "receivers.py --only ablations,calls --pictures 46 --out {out}"),
     "ideals.json": (LINK, "ideals.py --out {out}"),
     "inverse.json": ({"codec", "generator"}, "inverse.py --only points --pictures 460 --batch 16 --out {out}"),
     "copies.json": (

@@ -1,6 +1,6 @@
-"""CommIN taken apart: the INN's misfit, quality over network calls, ablations, speed; the flow.
+"""CommIN taken apart: quality over network calls, ablations, speed; the flow.
 
-usage: python benchmarks/receivers.py --data FOLDER|ZIP [--only inn,calls,ablations,tried,speed,flow]
+usage: python benchmarks/receivers.py --data FOLDER|ZIP [--only calls,ablations,tried,speed,flow]
        [--split test] [--pictures 96] [--out results/receivers.json]
 Pictures are evenly spaced over the split, so that all people are among them; settings are chosen on ``valid``. A killed
 run goes on: rows that --out holds are kept, as long as they were made with the same files and pictures. PSNR and
@@ -35,8 +35,6 @@ from commin.receivers.commin_fast import CommINFast
 from commin.receivers.commin_settings import FastSettings
 from commin.receivers.commin_table import read_settings
 from commin.receivers.pmrf import Pmrf, PmrfSettings
-from commin.training.inn import InnRecipe, InnTraining
-from commin.training.recipe import parse, read_yaml
 from commin.units import parse_bcr
 from commin.zoo.cards import sha256
 from commin.zoo.fitting import Fitter
@@ -90,20 +88,6 @@ def score(receiver: Receiver, images: Tensor, snr_db: float, bcr: str = BCR, see
         "deepjscc_psnr_db": round(psnr_y, 3), "deepjscc_lpips": round(lpips_y, 4),
         "lpips_ratio": round(own_lpips / lpips_y, 3), "seconds": round(seconds / len(images), 4),
     }  # fmt: skip
-
-
-def inn_rows(images: Tensor) -> Tasks:
-    """Misfit, floor, error and excess of the INNs of every ρ, 16 draws a picture."""
-
-    def figures(bcr: str) -> Row:
-        path = RECIPES / f"faces64-inn-{bcr.replace('/', '-')}.yaml"
-        training = InnTraining(parse(InnRecipe, read_yaml(path), path), (images * 255).round().byte())
-        inn = fast(bcr).inn
-        assert inn is not None
-        return {name: round(value, 6) for name, value in training.validate({"inn": inn})[0].items()}
-
-    for bcr in ("1/192", "1/48", "1/12"):
-        yield {"bcr": bcr}, partial(figures, bcr)
 
 
 def calls_rows(images: Tensor) -> Tasks:
@@ -239,7 +223,7 @@ def median_seconds(run: Any, repeats: int = 5) -> float:
 
 
 PARTS = {
-    "inn": inn_rows, "calls": calls_rows, "ablations": ablation_rows, "tried": tried_rows,
+    "calls": calls_rows, "ablations": ablation_rows, "tried": tried_rows,
     "speed": speed_rows, "flow": flow_rows,
 }  # fmt: skip
 
@@ -247,7 +231,7 @@ PARTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--only", default="inn,calls,ablations,speed")
+    parser.add_argument("--only", default="calls,ablations,speed")
     parser.add_argument("--split", default="test")
     parser.add_argument("--pictures", type=int, default=96)
     parser.add_argument("--out", type=Path)

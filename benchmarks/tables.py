@@ -14,6 +14,8 @@ from typing import Any
 
 from versus import against, line, points, signed, summary, table
 
+from commin.units import parse_bcr
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -73,14 +75,14 @@ def calls() -> Cells:
 
 def inn() -> Cells:
     """The INN's misfit beyond its floor, in percent of y's error."""
-    return [[row["bcr"], *(f"{row[f'excess % {snr:+g}']:.1f}" for snr in SNRS_DB)]
-            for row in read("receivers.json")["inn"]["rows"]]  # fmt: skip
+    rows = sorted(read("inn.json")["rows"], key=lambda row: parse_bcr(row["config"]["bcr"]))
+    return [[row["config"]["bcr"], *(f"{row[f'excess % {snr:+g}']:.1f}" for snr in SNRS_DB)] for row in rows]
 
 
 def inns() -> Cells:
     """INNs of one link, equally many pictures each."""
     lines = []
-    for row in read("inn.json")["rows"]:
+    for row in read("inn_kinds.json")["rows"]:
         low, high = row["config"]["snr_range_db"]
         told = "told the SNR" if low < high else signed(f"{low:g} dB alone")
         share = (row.get(f"excess % {snr:+g}") for snr in SNRS_DB)
