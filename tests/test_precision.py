@@ -33,5 +33,6 @@ def test_a_cpu_is_measured_where_instructions_do_not_tell(
 @pytest.mark.parametrize(("of_float32", "quicker"), [(0.5, False), (1.3, False), (2.0, True)])
 def test_bf16_has_to_be_clearly_quicker(of_float32: float, quicker: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.accumulate(itertools.cycle([1.0, of_float32, 1.0, 1.0]))
+    monkeypatch.setattr(precision, "SIDE", 2)
     monkeypatch.setattr(precision.time, "process_time", lambda: next(ticks))
     assert precision._quicker_in_bf16.__wrapped__() is quicker

@@ -37,14 +37,14 @@ def test_value_and_gradients_of_the_plain_convolution(count: int, height: int, w
 def test_rounding_in_float32() -> None:
     images, weight = drawn(4, 96, 32, 32, dtype=torch.float32), drawn(96, 96, 3, 3, dtype=torch.float32)
     exact = F.conv2d(images.double(), weight.double(), padding=1)
-    assert (Winograd.apply(images, weight) - exact).abs().max() < 3e-5 * exact.abs().max()
+    assert (Winograd.apply(images, weight, None) - exact).abs().max() < 3e-5 * exact.abs().max()
 
 
 def test_a_chunk_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     images, weight = drawn(6, 3, 8, 8), drawn(4, 3, 3, 3)
-    at_once = Winograd.apply(images, weight)
+    at_once = Winograd.apply(images, weight, None)
     monkeypatch.setattr(winograd, "NUMBERS", 8 * 8 * 4)
-    torch.testing.assert_close(Winograd.apply(images, weight), at_once)
+    torch.testing.assert_close(Winograd.apply(images, weight, None), at_once)
 
 
 def network() -> nn.Sequential:

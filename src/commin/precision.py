@@ -10,6 +10,9 @@ import torch
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 """``auto`` is bf16 where the device is quicker in it, else float32."""
 
+SIDE = 512
+"""Of the square matrices whose product is measured."""
+
 
 def fast_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the device is quicker in it, else float32.
@@ -30,7 +33,7 @@ def _quicker_in_bf16() -> bool:
     seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     for _ in range(5):
         for dtype, taken in seconds.items():
-            matrix = torch.ones(512, 512, dtype=dtype)
+            matrix = torch.ones(SIDE, SIDE, dtype=dtype)
             begun = time.process_time()
             matrix @ matrix
             taken.append(time.process_time() - begun)

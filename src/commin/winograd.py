@@ -65,7 +65,7 @@ class Winograd(torch.autograd.Function):
     """(B, C, H, W) with weights (D, C, 3, 3), bias (D) to (B, D, H, W), channels last; H and W multiples of 4."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution."""
         images = channels_last(images)
         ctx.save_for_backward(images, weight)
