@@ -1,15 +1,12 @@
 """All that results/ holds of the trained weights, measured anew: after a network or settings have changed.
 
-usage: python benchmarks/everything.py [--after prior,codec] [--ffhq FOLDER] [--list] -o FOLDER
+usage: python benchmarks/everything.py [--after prior,codec] [--ffhq FACES] [--list] -o FOLDER
        python benchmarks/everything.py --publish -o FOLDER
 --after names what has changed (codec, decoder, inn, prior, flow, generator, settings); what rests on none of it is left
 out. FOLDER gets what results/ has, and a log of each; a killed run goes on, and several may share FOLDER, say one for
-each core: each takes what nobody has taken. The faces of another data set (--ffhq) are made by
-
-    commin data prepare FFHQ FOLDER --size 256 --valid 24 --test 40
-
---publish copies what is done into results/, without features, and its figures into docs/images/; the tables are then
-made by ``benchmarks/tables.py --write``.
+each core: each takes what nobody has taken. --ffhq is a folder or zip of faces of another data set (without a manifest
+all are taken). --publish copies what is done into results/, without features, and its figures into docs/images/; the
+tables are then made by ``benchmarks/tables.py --write``.
 """
 
 import argparse

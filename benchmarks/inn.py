@@ -3,8 +3,8 @@
 usage: python benchmarks/inn.py MODEL.safetensors... [--codec faces64] [--data FOLDER|ZIP] [--split test]
        [--pictures 460] [--out results/inn.json]
 Pictures are evenly spaced over their split, 16 draws of the noise each. Misfit E‖c − y‖², its floor E‖y − E[y|x]‖² and
-E‖x − y‖² per sample; the excess over the floor in percent of the last; ``residual`` is the misfit after f⁻¹(y, d).
-GFLOP of f and f⁻¹ for a picture.
+E‖x − y‖² per sample; the excess over the floor in percent of the last; ``residual`` is the misfit after f⁻¹(y, d),
+``replaced`` E‖f⁻¹(y, d) − x‖², printed as a share of E‖x − y‖². GFLOP of f and f⁻¹ for a picture.
 """
 
 import argparse
@@ -65,7 +65,9 @@ def main() -> None:
         row = {"model": path.stem, "sha256": sha256(path), "config": inn.config.model_dump(), "gflop": gflop(inn)}
         rows.append(row | figures)
         excess = ", ".join(f"{name[9:]} dB {value:.2f} %" for name, value in figures.items() if "%" in name)
-        print(f"{path.stem}: {row['gflop']:.2f} GFLOP, excess {excess}", flush=True)
+        shares = (figures[f"replaced {snr:+g}"] / figures[f"error {snr:+g}"] for snr in link.snrs_db)
+        replaced = ", ".join(f"{share:.2f}" for share in shares)
+        print(f"{path.stem}: {row['gflop']:.2f} GFLOP, excess {excess}, replaced {replaced}", flush=True)
     if options.out:
         about = {
             "data": data_path(options.data).name, "split": options.split, "pictures": len(images), "seed": 0,

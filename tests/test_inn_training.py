@@ -105,6 +105,7 @@ def test_figures_are_those_of_a_known_case(tmp_path: Path, codec_file: Path) -> 
         assert figures[f"misfit {snr:+g}"] == pytest.approx(figures[f"error {snr:+g}"], rel=1e-3)
         assert 0 < figures[f"floor {snr:+g}"] < figures[f"error {snr:+g}"]
         assert figures[f"residual {snr:+g}"] < 1e-9  # x̂ = y, and its coarse part is itself
+        assert figures[f"replaced {snr:+g}"] == pytest.approx(float((reference.first - images).square().mean()))
         assert reference.error == pytest.approx(float((reference.first - images).square().mean()), rel=0.2)
     assert figures["score"] == pytest.approx(-sum(figures[f"excess % {snr:+g}"] for snr in (-5, 0, 5)) / 3)
 

@@ -113,7 +113,8 @@ class InnTraining:
 
     @torch.no_grad()
     def validate(self, averages: Mapping[str, nn.Module]) -> tuple[dict[str, float], Image.Image]:
-        """Misfit, floor, error and excess at each SNR, and E‖c(x̂0) − y‖² for x̂0 = f⁻¹(y, d); score: −mean excess."""
+        """Misfit, floor, error and excess at each SNR, and of x̂0 = f⁻¹(y, d) ``residual``, E‖c(x̂0) − y‖², and
+        ``replaced``, E‖x̂0 − x‖², which says how much of y's noise f⁻¹ lets through; score: −mean excess."""
         inn = averages["inn"]
         assert isinstance(inn, Degradation)
         device = next(inn.parameters()).device
@@ -122,13 +123,14 @@ class InnTraining:
         excesses = []
         for snr in self.snrs_db:
             reference = self._reference(snr, device)
-            above, residual, coarses = 0.0, 0.0, []
+            above, residual, lost, coarses = 0.0, 0.0, 0.0, []
             for images, first, mean in self._parts(reference):
                 snrs = torch.full((len(images),), snr, device=device)
                 coarse, detail = inn(images.to(device), snrs)
                 replaced = inn.inverse(first.to(device), detail, snrs)
                 above += float(misfit(coarse, mean.to(device)).sum())
                 residual += float(misfit(inn(replaced, snrs)[0], first.to(device)).sum())
+                lost += float(misfit(replaced, images.to(device)).sum())
                 coarses.append(coarse[:8].cpu())
             count = len(self.validation)
             excess = above / count - reference.floor / DRAWS
@@ -138,6 +140,7 @@ class InnTraining:
             figures[f"error {snr:+g}"] = reference.error
             figures[f"excess % {snr:+g}"] = excesses[-1]
             figures[f"residual {snr:+g}"] = residual / count
+            figures[f"replaced {snr:+g}"] = lost / count
             pictures += [list(reference.first[:8]), list(coarses[0])]
         figures["score"] = -sum(excesses) / len(excesses)
         return figures, grid(pictures, scale=2)
