@@ -3,11 +3,13 @@
 usage: python benchmarks/ideals.py [--pictures 32] [--out results/ideals.json]
 * as it is: from the noised y, drawn to y by the INN.
 * no noise: y = D(z), the symbols as they were sent; what is left is the codec's blur.
-* exact INN: the codec itself in the place of c, f⁻¹(c + w·(y − E[y|x0]), d), the mean over 4 draws of the noise.
+* exact INN: the codec itself in the place of c, E[y|x0], the mean over 4 draws of the noise, in D_y and in
+  f⁻¹(c + w·(y − E[y|x0]), d).
 * exact INN, no noise: the same with y = D(z) and D(E(x0)), neither with noise.
 * true start: from the noised x, drawn to y. The best that this prior makes of its start level.
 * true detail: f⁻¹(y, d) with the d of x, no walk: what a prior would reach that knew all that y does not tell.
-Drawn by the fitted weights or by 1 throughout, what has the lower LPIPS on 16 pictures of ``valid``. Points: one of
+Drawn by the fitted weights and σ², or by 1 throughout and a tenth of σ², what has the lower LPIPS on 16 pictures of
+``valid``. Points: one of
 each ρ; samples as they are drawn; pictures evenly spaced over the test split, seed 0. A killed run
 goes on with --out.
 """
@@ -24,16 +26,19 @@ from torch import Tensor
 
 import commin
 from commin.atomic import write_text
+from commin.channels.base import Csi
+from commin.diffusion.sampler import Denoiser
 from commin.inn.degradation import Degradation
 from commin.link import Link
 from commin.metrics.lpips import load_lpips
 from commin.metrics.pixels import psnr
 from commin.randomness import image_generators
 from commin.receivers.base import Arrival
-from commin.receivers.commin_fast import Correct, restore_fast
+from commin.receivers.commin_fast import CommINFast, Correct, restore_fast
 from commin.receivers.commin_fusion import Bands
 from commin.receivers.commin_rows import Rows
-from commin.receivers.commin_settings import RowSettings
+from commin.receivers.commin_settings import FastSettings, RowSettings
+from commin.receivers.posterior import posterior_mean
 
 POINTS = (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0))
 WAYS = ("as it is", "no noise", "exact INN", "exact INN, no noise", "true start", "true detail")
@@ -47,7 +52,7 @@ def restored(way: str, weight: float | None, images: Tensor, bcr: str, snr_db: f
     link, receiver = commin.load(bcr=bcr), fast(bcr)
     inn = receiver.inn
     assert inn is not None
-    settings = as_drawn(receiver.settings if weight is None else weighed(receiver.settings, weight))
+    settings = as_drawn(receiver.settings if weight is None else trusting(receiver.settings, weight))
     for x in images.split(32):
         sent = link.send(x, snr_db)
         snrs = torch.full((len(x),), snr_db)
@@ -57,34 +62,50 @@ def restored(way: str, weight: float | None, images: Tensor, bcr: str, snr_db: f
             yield inn.inverse(y, inn(x, snrs)[1], snrs).clamp(0, 1), y, x
             continue
         target, draws = (clean, 0) if "no noise" in way else (y, DRAWS)
-        exact = partial(mimicked, link, draws) if "exact" in way else None
-        correct = partial(drawn, inn, target, exact)
+        coarse: Mimic = partial(mimicked, link, draws) if "exact" in way else inn.coarse
+        correct, guide = partial(drawn, inn, target, coarse), partial(guided, receiver, target, coarse)
         arrival = Arrival(x if way == "true start" else target, sent.received.symbols, snrs, link.bcr, link.codec)
         generators = image_generators(x, sent.seed, "receiver")
-        yield restore_fast(receiver.prior, settings, correct, arrival, generators, 1, 1.0, None)[:, 0], y, x
+        yield restore_fast(receiver.prior, settings, correct, arrival, generators, 1, 1.0, None, guide)[:, 0], y, x
 
 
-def drawn(
-    inn: Degradation, target: Tensor, exact: Mimic | None, rows: Rows, chosen: RowSettings, bands: Bands
-) -> Correct:
+def trusting(settings: FastSettings, weight: float) -> FastSettings:
+    """The same walk with one weight everywhere and a tenth of the noise."""
+    points = tuple(p.model_copy(update={"noise": p.noise / 10}) for p in weighed(settings, weight).points)
+    return settings.model_copy(update={"points": points})
+
+
+def guided(
+    receiver: CommINFast, target: Tensor, coarse: Mimic, denoise: Denoiser, rows: Rows, chosen: RowSettings
+) -> Denoiser:
+    """D_y towards the target (R, 3, H, W), by the INN's c or by an exact one."""
+
+    def measured(x: Tensor) -> Tensor:
+        return coarse((x + 1) / 2, rows.snr_db) * 2 - 1
+
+    return posterior_mean(denoise, receiver.prior.schedule, measured, target * 2 - 1, chosen.noise)
+
+
+def drawn(inn: Degradation, target: Tensor, coarse: Mimic, rows: Rows, chosen: RowSettings, bands: Bands) -> Correct:
     """The correction towards the target (R, 3, H, W), by the INN's c or by an exact one."""
 
     def move(step: int, x0: Tensor) -> Tensor:
         guess = (x0 + 1) / 2
-        coarse, detail = inn(guess, rows.snr_db)
-        wrong = target - (coarse if exact is None else exact(guess, rows.snr_db))
-        return inn.inverse(coarse + chosen.weights[:, step, None, None, None] * wrong, detail, rows.snr_db) * 2 - 1
+        c, detail = inn(guess, rows.snr_db)
+        wrong = target - coarse(guess, rows.snr_db)
+        return inn.inverse(c + chosen.weights[:, step, None, None, None] * wrong, detail, rows.snr_db) * 2 - 1
 
     return move
 
 
 def mimicked(link: Link, draws: int, images: Tensor, snrs: Tensor) -> Tensor:
     """What the codec makes of pictures: the mean over so many draws of the noise, or without noise for 0."""
-    images = images.clamp(0, 1)
+    sent = link.codec.encode(images.clamp(0, 1), snrs, link.bcr)
     if not draws:
-        return link.codec.decode(link.codec.encode(images, snrs, link.bcr), snrs)
-    arrived = [link.send(images, snrs, seed).received.symbols for seed in range(1, draws + 1)]
-    return torch.stack([link.codec.decode(z, snrs) for z in arrived]).mean(0)
+        return link.codec.decode(sent, snrs)
+    deviation, rng = Csi(snrs).noise_variance().sqrt().view(-1, 1), torch.Generator().manual_seed(1)
+    noise = torch.randn(draws, *sent.shape, dtype=sent.dtype, generator=rng)
+    return torch.stack([link.codec.decode(sent + deviation * each, snrs) for each in noise]).mean(0)
 
 
 def score(way: str, weight: float | None, images: Tensor, bcr: str, snr_db: float) -> Row:

@@ -44,7 +44,7 @@ def guided(system: str, bcr: str, zeta: float) -> Receiver:
 
 
 class Results:
-    """The lines of a file, made with these weights."""
+    """The lines of a file, made with these weights; the settings of commin-fast matter to none but itself."""
 
     def __init__(self, path: Path, about: Row) -> None:
         self.path, self.about = path, about
@@ -52,7 +52,13 @@ class Results:
     def rows(self) -> list[Row]:
         """Those that are there now."""
         lines = self.path.read_text().splitlines() if self.path.exists() else []
-        return [row for row in map(json.loads, lines) if row["about"] == self.about]
+        return [row for row in map(json.loads, lines) if row["about"] == self.about_of(row["system"])]
+
+    def about_of(self, system: str) -> Row:
+        """What a row of a system was made with."""
+        weights: dict[str, str] = self.about["weights"]
+        apart = "commin-fast.json" if system in GUIDED else ""
+        return self.about | {"weights": {k: v for k, v in weights.items() if not apart or not k.endswith(apart)}}
 
     def score(self, called: Row, receiver: Receiver, images: Tensor) -> Row:
         """The figures of what is so called, worked out unless the file holds them."""
@@ -63,7 +69,7 @@ class Results:
         row = called | {"calls": receiver.network_calls, "pictures": len(images)} | figures
         print(json.dumps(row, ensure_ascii=False), flush=True)
         with self.path.open("a") as file:
-            file.write(json.dumps(row | {"about": self.about}, ensure_ascii=False) + "\n")
+            file.write(json.dumps(row | {"about": self.about_of(row["system"])}, ensure_ascii=False) + "\n")
         return row
 
 

@@ -94,32 +94,34 @@ def calls_rows(images: Tensor) -> Tasks:
     """Quality over the number of network calls."""
     receiver = fast()
     for calls in CALLS:
-        changed = receiver.settings.model_copy(update={"steps": calls})
         for snr in SNRS_DB:
-            system = CommINFast(receiver.prior, receiver.inn, changed)
+            system = CommINFast(receiver.prior, receiver.inn, with_calls(receiver.settings, calls))
             yield {"calls": calls, "snr_db": snr}, partial(score, system, images, snr)
 
 
 def ablation_rows(images: Tensor) -> Tasks:
     """The receiver without its parts, at a point of each ρ; samples as drawn, so that the estimate hides nothing.
 
-    Without the INN x0 is drawn to y itself, by the weight among `OWN_WEIGHTS` that is best on 24 of ``valid``.
+    Without the INN x0 is drawn to y itself, and without the second call of each step through the INN, by the weight
+    among `OWN_WEIGHTS` that is best on 24 of ``valid``.
     """
 
     def work(system: str, bcr: str, snr: float) -> Row:
         receiver = fast(bcr)
         settings = as_drawn(receiver.settings)
-        settings = settings.model_copy(update={"steps": 1} if system == "one call" else {})
+        if system == "one call":
+            settings = with_calls(settings, 1)
         if system == "prior alone":
-            settings = weighed(settings, 0.0)
-        if system != "without the INN":
+            settings = without_second(weighed(settings, 0.0))
+        if system not in ("without the INN", "without the second call"):
             return score(CommINFast(receiver.prior, receiver.inn, settings), images, snr, bcr)
-        ways = {w: CommINFast(receiver.prior, None, weighed(settings, w)) for w in OWN_WEIGHTS}
+        inn = None if system == "without the INN" else receiver.inn
+        ways = {w: CommINFast(receiver.prior, inn, without_second(weighed(settings, w))) for w in OWN_WEIGHTS}
         valid = pictures("valid", 24)
         best = min(ways, key=lambda w: score(ways[w], valid, snr, bcr)["lpips"])
         return {"weight": best, **score(ways[best], images, snr, bcr)}
 
-    for system in ("whole", "without the INN", "one call", "prior alone"):
+    for system in ("whole", "without the second call", "without the INN", "one call", "prior alone"):
         for bcr, snr in (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0)):
             yield {"system": system, "bcr": bcr, "snr_db": snr}, partial(work, system, bcr, snr)
 
@@ -134,6 +136,19 @@ def weighed(settings: FastSettings, weight: float) -> FastSettings:
     changes = {"inn_gains": (), "direct_gains": (), "weights": (weight,)}
     points = tuple(point.model_copy(update=changes) for point in settings.points)
     return settings.model_copy(update={"points": points})
+
+
+def without_second(settings: FastSettings) -> FastSettings:
+    """The same walk with one call a step."""
+    points = tuple(point.model_copy(update={"noise": 0.0}) for point in settings.points)
+    return settings.model_copy(update={"points": points})
+
+
+def with_calls(settings: FastSettings, calls: int) -> FastSettings:
+    """The same walk in so many calls of the network, two a step where it has two; one call is a step by itself."""
+    if calls == 1:
+        return without_second(settings).model_copy(update={"steps": 1})
+    return settings.model_copy(update={"steps": calls * settings.steps // settings.calls})
 
 
 def tried_rows(images: Tensor) -> Tasks:
@@ -183,7 +198,7 @@ def speed_rows(images: Tensor) -> Tasks:
     receiver = fast()
 
     def whole(batch: int, calls: int) -> Row:
-        changed = CommINFast(receiver.prior, receiver.inn, receiver.settings.model_copy(update={"steps": calls}))
+        changed = CommINFast(receiver.prior, receiver.inn, with_calls(receiver.settings, calls))
         plain = commin.load(bcr=BCR)
         link = Link(plain.codec, plain.bcr, plain.channel, changed)
         seconds = median_seconds(lambda: link.transmit(images[:batch], 0.0))

@@ -1,11 +1,11 @@
 """Where the walk of commin-fast should start, how far it should trust y, and which detail it should show how strongly:
 LPIPS over a grid, for each ρ and SNR.
 
-usage: python benchmarks/starts.py [--starts 0.35,0.5,0.65] [--weights 0.15,0.3,0.45] [--cutoffs 0,0.15]
-       [--details 1,1.2] [--limit 32] [--out FILE.json]
-Pictures of the ``valid`` split, not the first 64, which ``commin fit`` takes. One weight for all steps. A row holds
-what one sample costs in PSNR and its LPIPS over DeepJSCC's, then the same at the naturalness that costs ``--drop`` dB;
-last the row with the lowest LPIPS at that naturalness.
+usage: python benchmarks/starts.py [--starts 0.35,0.5,0.65] [--weights 0.15,0.3,0.45] [--noises 0,0.5]
+       [--cutoffs 0,0.15] [--details 1,1.2] [--limit 32] [--out FILE.json]
+Pictures of the ``valid`` split, not the first 64, which ``commin fit`` takes. One weight for all steps; ``--noises``
+are shares of E‖y − c(x)‖², 0 for one call a step. A row holds what one sample costs in PSNR and its LPIPS over
+DeepJSCC's, then the same at the naturalness that costs ``--drop`` dB; last the row with the lowest LPIPS there.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from torch import Tensor
 from commin.data.imageset import ImageSet, load_pixels
 from commin.home import data_path, home
 from commin.images import from_uint8
+from commin.inn.degradation import misfit
 from commin.link import Link
 from commin.metrics.lpips import try_lpips
 from commin.metrics.pixels import psnr
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--snr", default="-5,0,5")
     parser.add_argument("--starts", default="0.35,0.5,0.65")
     parser.add_argument("--weights", default="0.15,0.3,0.45")
+    parser.add_argument("--noises", default="0")
     parser.add_argument("--cutoffs", default="0,0.1,0.15,0.2")
     parser.add_argument("--details", default="1,1.1,1.2,1.3")
     parser.add_argument("--steps", type=int, default=8)
@@ -82,14 +84,17 @@ def main() -> None:
         for snr in map(float, options.snr.split(",")):
             sent = plain.transmit(images, snr, 0)
             y, before = sent.images, lpips(sent.images, images).mean()
+            with torch.no_grad():
+                wrong = 4 * float(misfit(inn.coarse(images, torch.full((len(images),), snr)), y).mean())
             found: list[Row] = []
-            for start, weight in grid(options.starts, options.weights):
-                point = FastPoint(bcr=bcr, snr_db=snr, start=start, weights=(weight,))
+            for start, weight, part in grid(options.starts, options.weights, options.noises):
+                noise = round(part * wrong, 5)
+                point = FastPoint(bcr=bcr, snr_db=snr, start=start, weights=(weight,), noise=noise)
                 settings = FastSettings(steps=options.steps, eta=options.eta, points=(point,))
                 link = Link(plain.codec, plain.bcr, plain.channel, CommINFast(prior, inn, settings))
                 walked = link.transmit(images, snr, 0).images
                 for cutoff, detail in grid(options.cutoffs, options.details):
-                    row: Row = {"bcr": bcr, "snr_db": snr, "start": start, "weight": weight}
+                    row: Row = {"bcr": bcr, "snr_db": snr, "start": start, "weight": weight, "noise": noise}
                     row |= {"cutoff": cutoff, "detail": detail}
                     sample = with_detail(y, walked, torch.tensor(cutoff), torch.tensor(detail))
                     shares = {"one": 1.0, "blended": fit_naturalness(y, sample, images, options.drop)}

@@ -110,6 +110,11 @@ def fused_settings(steps: int = 4) -> FastSettings:
     return FastSettings(steps=steps, rings=2, points=points)
 
 
+def two_calls() -> FastSettings:
+    points = tuple(FastPoint(bcr="1/48", snr_db=snr, weights=(0.1,), noise=0.05 / (6 + snr)) for snr in (-5, 5))
+    return FastSettings(steps=3, points=points)
+
+
 def flow_of(prior: Prior, inn: bool) -> Flow:
     """A flow from the prior; all its inputs count."""
     flow = flow_from(prior, FlowConfig(link=LinkConfig(reference_psnr_db={"1/48": (19, 23)}), inn=inn)).eval()
@@ -125,6 +130,7 @@ RECEIVERS: dict[str, Make] = {
     "commin-late": lambda p, i, **more: CommINLate(p, i, CommINLateConfig(steps=5), **more),
     "commin-fast": lambda p, i, **more: CommINFast(p, i, FastSettings(steps=5), **more),
     "fast, order 2": lambda p, i, **more: CommINFast(p, i, FastSettings(steps=5, order=2, spacing="logsnr"), **more),
+    "fast, two calls": lambda p, i, **more: CommINFast(p, i, two_calls(), **more),
     "fast, fusion": lambda p, i, **more: CommINFast(p, i, fused_settings(), **more),
     "symbol": lambda p, i, **more: CommINSymbol(p, FastSettings(steps=3, limit=2), **more),
     "sing-zero": lambda p, i, **more: SingZero(p, ZeroSettings(steps=3, rings=4, limit=2), **more),
@@ -409,6 +415,7 @@ def test_settings_are_files(tmp_path: Path) -> None:
         [{"inn_gains": ((0.1, 0.1),), "direct_gains": ((0.1, 0.1),)}],
         [{"inn_gains": ((0.1,) * 16,)}],
         [{"error": (0.1,)}],
+        [{"noise": 0.1}, {"snr_db": 5}],
     ],
 )
 def test_tables_that_do_not_fit_are_refused(points: list[dict[str, Any]]) -> None:

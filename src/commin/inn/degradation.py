@@ -115,10 +115,18 @@ class Degradation(nn.Module):
             (B, 3, H, W); its own coarse part need not be y, as the split is redundant.
         """
         height, width = images.shape[-2:]
-        edge = (0, -width % self.config.patch, 0, -height % self.config.patch)
-        images, received = (F.pad(part, edge, mode="replicate") for part in (images, received))
-        c, d = self(images, snr_db)
-        return self.inverse(c + weight * (received - c), d, snr_db)[..., :height, :width]
+        c, d = self(self._padded(images), snr_db)
+        return self.inverse(c + weight * (self._padded(received) - c), d, snr_db)[..., :height, :width]
+
+    def coarse(self, images: Tensor, snr_db: Tensor) -> Tensor:
+        """c of pictures of any height and width, padded as in `replace`: (B, 3, H, W) to the same."""
+        height, width = images.shape[-2:]
+        c: Tensor = self(self._padded(images), snr_db)[0]
+        return c[..., :height, :width]
+
+    def _padded(self, images: Tensor) -> Tensor:
+        patch, (height, width) = self.config.patch, images.shape[-2:]
+        return F.pad(images, (0, -width % patch, 0, -height % patch), mode="replicate")
 
     def _state(self, snr_db: Tensor) -> Tensor | None:
         if self.embed is None:

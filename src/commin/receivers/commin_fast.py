@@ -1,11 +1,12 @@
 r"""CommIN in at most 20 network calls and without a gradient through the U-Net: the default receiver.
 
     x_{t0} = √ᾱ·y + n, a start from the noised estimate at a level that the SNR and ρ set; then at each of N times
-    x0 = D(x_t, t),   x̂ = f⁻¹(c + w_t·(y − c), d) with (c, d) = f(x0),   a DDIM step with x̂ in the place of x0.
+    x0 = D_y(x_t, t),   x̂ = f⁻¹(c + w_t·(y − c), d) with (c, d) = f(x0),   a DDIM step with x̂ in the place of x0.
 
-w_t < 1, for y is noisy and full replacement would paint its noise in. Where the table holds fitted gains, calibrated
-fusion (`commin.receivers.commin_fusion`) takes the place of w_t. What is shown of the picture at the walk's end
-is a matter of `commin.receivers.shown`.
+D_y is E[x | x_t, y], by two calls of the prior's D and c (`commin.receivers.posterior`), or D itself where the table
+has no ``noise``. w_t < 1, for y is noisy and full replacement would paint its noise in. Where the table holds fitted
+gains, calibrated fusion (`commin.receivers.commin_fusion`) takes the place of w_t. What is shown of the picture at the
+walk's end is a matter of `commin.receivers.shown`.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from commin.diffusion.prior import Prior
-from commin.diffusion.sampler import normal, walk
+from commin.diffusion.sampler import Denoiser, normal, walk
 from commin.diffusion.schedule import Schedule
 from commin.inn.degradation import Degradation
 from commin.receivers.base import Arrival
 from commin.receivers.commin_fusion import Bands, corrections, fuse
 from commin.receivers.commin_rows import Progress, Rows, check_parts, restore_rows
 from commin.receivers.commin_settings import FastSettings, RowSettings
+from commin.receivers.posterior import posterior_mean
 from commin.receivers.shown import show
 
 Correct = Callable[[int, Tensor], Tensor]
@@ -50,9 +52,9 @@ class CommINFast(nn.Module):
             progress: told of every network call.
         """
         super().__init__()
-        self.prior, self.inn = prior, inn
+        self.prior, self.inn = prior, inn.requires_grad_(False) if inn is not None else None
         self.settings, self.naturalness, self.progress = settings or FastSettings(), naturalness, progress
-        self.network_calls = self.settings.steps
+        self.network_calls = self.settings.steps if inn is None else self.settings.calls
 
     @torch.no_grad()
     def restore(self, arrival: Arrival, generators: Sequence[torch.Generator], samples: int) -> Tensor:
@@ -66,8 +68,11 @@ class CommINFast(nn.Module):
         def correct(rows: Rows, chosen: RowSettings, bands: Bands) -> Correct:
             return correction(self.inn, rows.y, rows.snr_db, chosen, bands)
 
+        def guide(denoise: Denoiser, rows: Rows, chosen: RowSettings) -> Denoiser:
+            return guided(denoise, self.prior.schedule, self.inn, rows, chosen)
+
         return restore_fast(
-            self.prior, self.settings, correct, arrival, generators, samples, self.naturalness, self.progress
+            self.prior, self.settings, correct, arrival, generators, samples, self.naturalness, self.progress, guide
         )
 
 
@@ -80,8 +85,13 @@ def restore_fast(
     samples: int,
     naturalness: float | None,
     progress: Progress | None,
+    guide: Callable[[Denoiser, Rows, RowSettings], Denoiser] | None = None,
 ) -> Tensor:
-    """Pictures (B, S, 3, H, W) in [0, 1] by `fast_walk`, shown by `show`; ``correct`` makes the correction."""
+    """Pictures (B, S, 3, H, W) in [0, 1] by `fast_walk`, shown by `show`.
+
+    ``correct`` makes the correction of the rows, and ``guide`` what takes the place of the prior's denoiser.
+    """
+    calls = settings.steps if guide is None else settings.calls
 
     def restore(rows: Rows) -> Tensor:
         chosen, bands = settings.at(arrival.bcr, rows.snr_db), settings.bands(rows.y)
@@ -90,9 +100,10 @@ def restore_fast(
             rows.tick()
             return prior.denoise(x, t)
 
-        return fast_walk(prior.schedule, denoise, settings, chosen, rows, bands, correct(rows, chosen, bands))
+        mean = denoise if guide is None else guide(denoise, rows, chosen)
+        return fast_walk(prior.schedule, mean, settings, chosen, rows, bands, correct(rows, chosen, bands))
 
-    pictures = restore_rows(arrival, generators, samples, settings.limit, settings.steps, restore, progress)
+    pictures = restore_rows(arrival, generators, samples, settings.limit, calls, restore, progress)
     return show(pictures, arrival, settings.points, naturalness)
 
 
@@ -124,6 +135,17 @@ def start(schedule: Schedule, y: Tensor, noise: Tensor, t: Tensor, error: Tensor
     signal = schedule.signal(t)
     variance = (schedule.noise(t) - signal * bands.spread(error)).clamp_min(0)
     return signal.sqrt() * y + bands.inverse(variance.sqrt() * bands.transform(noise))
+
+
+def guided(denoise: Denoiser, schedule: Schedule, inn: Degradation | None, rows: Rows, chosen: RowSettings) -> Denoiser:
+    """`posterior_mean` with the INN's c, or the denoiser itself without an INN or a ``noise``."""
+    if inn is None or not chosen.noise.any():
+        return denoise
+
+    def coarse(x: Tensor) -> Tensor:
+        return inn.coarse((x + 1) / 2, rows.snr_db) * 2 - 1
+
+    return posterior_mean(denoise, schedule, coarse, rows.y, chosen.noise)
 
 
 def correction(inn: Degradation | None, y: Tensor, snr_db: Tensor, chosen: RowSettings, bands: Bands) -> Correct:

@@ -23,6 +23,8 @@ class FastPoint(ShownPoint):
         weights: w_t from the first step to the last, each in [0, 1]; one number holds for all.
         inn_gains, direct_gains: G and H of calibrated fusion, for each step the gains of all bands; empty for none.
         error: variance of y's error in each band, in units of [−1, 1]; empty for a start with plain white noise.
+        noise: σ² of `commin.receivers.posterior`, of commin-fast alone, a sample in [−1, 1]: how far y is taken to lie
+            from c(x). 0 makes no second call.
     """
 
     start: float = Field(0.5, gt=0, le=1)
@@ -30,12 +32,14 @@ class FastPoint(ShownPoint):
     inn_gains: tuple[tuple[float, ...], ...] = ()
     direct_gains: tuple[tuple[float, ...], ...] = ()
     error: tuple[float, ...] = ()
+    noise: float = Field(0.0, ge=0)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """How many numbers of each kind there are: what all points of a table must share."""
         gains = [len(row) for table in (self.inn_gains, self.direct_gains) for row in table]
-        return (len(self.weights), len(self.inn_gains), len(self.direct_gains), *gains, len(self.error))
+        sizes = (len(self.weights), len(self.inn_gains), len(self.direct_gains), *gains, len(self.error))
+        return (*sizes, int(self.noise > 0))
 
 
 DEFAULTS = tuple(FastPoint(bcr="1/48", snr_db=snr, weights=(w,)) for snr, w in ((-5, 0.15), (0, 0.2), (5, 0.3)))
@@ -51,19 +55,21 @@ class RowSettings:
         weights: (R, N).
         gains: (R, N, 2, bands), G first, or None.
         error: (R, bands), zero for a plain start.
+        noise: (R,), zero for no second call.
     """
 
     start: Tensor
     weights: Tensor
     gains: Tensor | None
     error: Tensor
+    noise: Tensor
 
 
 class FastSettings(BaseModel):
     """The walk and the table.
 
     Attributes:
-        steps: N network calls.
+        steps: N, each with one network call, or two where the table has a ``noise``.
         end: the last t that is denoised, as a share of T.
         eta: η of DDIM.
         order: 1, or 2 for multistep.
@@ -87,7 +93,7 @@ class FastSettings(BaseModel):
     @model_validator(mode="after")
     def _alike(self) -> Self:
         if len({point.shape for point in self.points}) > 1:
-            raise ValueError("points: all need the same numbers of weights, gains and errors")
+            raise ValueError("points: all need the same numbers of weights, gains and errors, and all a noise or none")
         if len({(point.bcr, point.snr_db) for point in self.points}) < len(self.points):
             raise ValueError("points: the same bcr and snr_db twice")
         first = self.points[0]
@@ -95,6 +101,11 @@ class FastSettings(BaseModel):
         if widths - {2 * self.rings} or len(first.inn_gains) != len(first.direct_gains):
             raise ValueError(f"points: gains and errors need {2 * self.rings} bands, and both gains as many steps")
         return self
+
+    @property
+    def calls(self) -> int:
+        """Calls of the network."""
+        return self.steps * (2 if self.points[0].noise else 1)
 
     def bands(self, pictures: Tensor) -> Bands:
         """The bands of pictures (R, 3, H, W)."""
@@ -112,13 +123,14 @@ class FastSettings(BaseModel):
         numbers = [(Fraction(point.bcr), point.snr_db, _flat(point)) for point in self.points]
         rows = interpolate_link(numbers, bcr, snr_db).to(snr_db.device)
         count, first = len(snr_db), self.points[0]
-        sizes = [1, len(first.weights), len(first.inn_gains) * 4 * self.rings, len(first.error)]
-        start, weights, gains, error = rows.split(sizes, dim=1)
+        sizes = [1, 1, len(first.weights), len(first.inn_gains) * 4 * self.rings, len(first.error)]
+        start, noise, weights, gains, error = rows.split(sizes, dim=1)
         return RowSettings(
             start.squeeze(1),
             _stretch(weights.unsqueeze(2), self.steps).squeeze(2),
             self._gains(gains) if first.inn_gains else None,
             error if first.error else torch.zeros(count, 2 * self.rings, device=snr_db.device),
+            noise.squeeze(1),
         )
 
     def _gains(self, numbers: Tensor) -> Tensor:
@@ -131,7 +143,7 @@ def _flat(point: FastPoint) -> Tensor:
         (*inn, *direct) for inn, direct in zip(point.inn_gains, point.direct_gains, strict=True)
     ]
     gains = [number for pair in pairs for number in pair]
-    return torch.tensor([point.start, *point.weights, *gains, *point.error])
+    return torch.tensor([point.start, point.noise, *point.weights, *gains, *point.error])
 
 
 def _stretch(values: Tensor, count: int) -> Tensor:
