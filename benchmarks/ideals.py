@@ -38,7 +38,7 @@ from commin.receivers.commin_fast import CommINFast, Correct, restore_fast
 from commin.receivers.commin_fusion import Bands
 from commin.receivers.commin_rows import Rows
 from commin.receivers.commin_settings import FastSettings, RowSettings
-from commin.receivers.posterior import posterior_mean
+from commin.receivers.posterior import for_first, posterior_mean
 
 POINTS = (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0))
 WAYS = ("as it is", "no noise", "exact INN", "exact INN, no noise", "true start", "true detail")
@@ -83,7 +83,8 @@ def guided(
     def measured(x: Tensor) -> Tensor:
         return coarse((x + 1) / 2, rows.snr_db) * 2 - 1
 
-    return posterior_mean(denoise, receiver.prior.schedule, measured, target * 2 - 1, chosen.noise)
+    mean = posterior_mean(denoise, receiver.prior.schedule, measured, target * 2 - 1, chosen.noise)
+    return for_first(receiver.settings.doubled, mean, denoise)
 
 
 def drawn(inn: Degradation, target: Tensor, coarse: Mimic, rows: Rows, chosen: RowSettings, bands: Bands) -> Correct:

@@ -140,15 +140,13 @@ def weighed(settings: FastSettings, weight: float) -> FastSettings:
 
 def without_second(settings: FastSettings) -> FastSettings:
     """The same walk with one call a step."""
-    points = tuple(point.model_copy(update={"noise": 0.0}) for point in settings.points)
-    return settings.model_copy(update={"points": points})
+    return settings.model_copy(update={"doubled": 0})
 
 
 def with_calls(settings: FastSettings, calls: int) -> FastSettings:
-    """The same walk in so many calls of the network, two a step where it has two; one call is a step by itself."""
-    if calls == 1:
-        return without_second(settings).model_copy(update={"steps": 1})
-    return settings.model_copy(update={"steps": calls * settings.steps // settings.calls})
+    """The same walk in so many calls of the network, about the same share of them second calls."""
+    doubled = round(calls * settings.doubled / settings.calls) if calls > 1 else 0
+    return settings.model_copy(update={"steps": calls - doubled, "doubled": doubled})
 
 
 def tried_rows(images: Tensor) -> Tasks:

@@ -1,10 +1,10 @@
 """Where the walk of commin-fast should start, how far it should trust y, and which detail it should show how strongly:
 LPIPS over a grid, for each ρ and SNR.
 
-usage: python benchmarks/starts.py [--starts 0.35,0.5,0.65] [--weights 0.15,0.3,0.45] [--noises 0,0.5]
+usage: python benchmarks/starts.py [--starts 0.35,0.5,0.65] [--weights 0.15,0.3,0.45] [--noises 2]
        [--cutoffs 0,0.15] [--details 1,1.2] [--limit 32] [--out FILE.json]
 Pictures of the ``valid`` split, not the first 64, which ``commin fit`` takes. One weight for all steps; ``--noises``
-are shares of E‖y − c(x)‖², 0 for one call a step. A row holds what one sample costs in PSNR and its LPIPS over
+are in units of E‖y − c(x)‖², for ``--doubled`` steps. A row holds what one sample costs in PSNR and its LPIPS over
 DeepJSCC's, then the same at the naturalness that costs ``--drop`` dB; last the row with the lowest LPIPS there.
 """
 
@@ -65,10 +65,11 @@ def main() -> None:
     parser.add_argument("--snr", default="-5,0,5")
     parser.add_argument("--starts", default="0.35,0.5,0.65")
     parser.add_argument("--weights", default="0.15,0.3,0.45")
-    parser.add_argument("--noises", default="0")
+    parser.add_argument("--noises", default="2")
     parser.add_argument("--cutoffs", default="0,0.1,0.15,0.2")
     parser.add_argument("--details", default="1,1.1,1.2,1.3")
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--doubled", type=int, default=0)
     parser.add_argument("--eta", type=float, default=0.0)
     parser.add_argument("--drop", type=float, default=0.8)
     parser.add_argument("--limit", type=int, default=32)
@@ -90,7 +91,7 @@ def main() -> None:
             for start, weight, part in grid(options.starts, options.weights, options.noises):
                 noise = round(part * wrong, 5)
                 point = FastPoint(bcr=bcr, snr_db=snr, start=start, weights=(weight,), noise=noise)
-                settings = FastSettings(steps=options.steps, eta=options.eta, points=(point,))
+                settings = FastSettings(steps=options.steps, doubled=options.doubled, eta=options.eta, points=(point,))
                 link = Link(plain.codec, plain.bcr, plain.channel, CommINFast(prior, inn, settings))
                 walked = link.transmit(images, snr, 0).images
                 for cutoff, detail in grid(options.cutoffs, options.details):

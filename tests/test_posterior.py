@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from commin.diffusion.schedule import Schedule
-from commin.receivers.posterior import derivative, posterior_mean, products
+from commin.receivers.posterior import derivative, for_first, posterior_mean, products
 
 SPREAD = 0.3
 """Variance of a sample of x."""
@@ -60,6 +60,12 @@ def test_two_calls_none_with_a_gradient() -> None:
         got = posterior_mean(counted, SCHEDULE, torch.tanh, y, torch.ones(2))(x, T)
     assert calls == [False, False]
     assert not got.requires_grad
+
+
+def test_one_denoiser_after_another() -> None:
+    one, two = (lambda x, t, add=add: x + add for add in (1, 2))
+    both = for_first(2, one, two)
+    assert [float(both(torch.zeros(()), T)) for _ in range(4)] == [1, 1, 2, 2]
 
 
 def test_nothing_to_correct() -> None:

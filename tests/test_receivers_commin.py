@@ -112,7 +112,7 @@ def fused_settings(steps: int = 4) -> FastSettings:
 
 def two_calls() -> FastSettings:
     points = tuple(FastPoint(bcr="1/48", snr_db=snr, weights=(0.1,), noise=0.05 / (6 + snr)) for snr in (-5, 5))
-    return FastSettings(steps=3, points=points)
+    return FastSettings(steps=3, doubled=2, points=points)
 
 
 def flow_of(prior: Prior, inn: bool) -> Flow:
@@ -415,12 +415,18 @@ def test_settings_are_files(tmp_path: Path) -> None:
         [{"inn_gains": ((0.1, 0.1),), "direct_gains": ((0.1, 0.1),)}],
         [{"inn_gains": ((0.1,) * 16,)}],
         [{"error": (0.1,)}],
-        [{"noise": 0.1}, {"snr_db": 5}],
     ],
 )
 def test_tables_that_do_not_fit_are_refused(points: list[dict[str, Any]]) -> None:
     with pytest.raises(ValidationError):
         FastSettings(points=tuple(FastPoint(**{"bcr": "1/48", "snr_db": 0, **point}) for point in points))
+
+
+def test_doubled_steps_need_a_noise() -> None:
+    assert FastSettings(steps=3).calls == 3
+    assert two_calls().calls == 5
+    with pytest.raises(ValidationError):
+        FastSettings(doubled=1)
 
 
 # calibrated fusion

@@ -3,8 +3,8 @@ r"""CommIN in at most 20 network calls and without a gradient through the U-Net:
     x_{t0} = √ᾱ·y + n, a start from the noised estimate at a level that the SNR and ρ set; then at each of N times
     x0 = D_y(x_t, t),   x̂ = f⁻¹(c + w_t·(y − c), d) with (c, d) = f(x0),   a DDIM step with x̂ in the place of x0.
 
-D_y is E[x | x_t, y], by two calls of the prior's D and c (`commin.receivers.posterior`), or D itself where the table
-has no ``noise``. w_t < 1, for y is noisy and full replacement would paint its noise in. Where the table holds fitted
+D_y is E[x | x_t, y] by two calls of the prior's D (`commin.receivers.posterior`) in the steps that are ``doubled``, D
+itself in the others. w_t < 1, for y is noisy and full replacement would paint its noise in. Where the table has fitted
 gains, calibrated fusion (`commin.receivers.commin_fusion`) takes the place of w_t. What is shown of the picture at the
 walk's end is a matter of `commin.receivers.shown`.
 """
@@ -22,7 +22,7 @@ from commin.receivers.base import Arrival
 from commin.receivers.commin_fusion import Bands, corrections, fuse
 from commin.receivers.commin_rows import Progress, Rows, check_parts, restore_rows
 from commin.receivers.commin_settings import FastSettings, RowSettings
-from commin.receivers.posterior import posterior_mean
+from commin.receivers.posterior import for_first, posterior_mean
 from commin.receivers.shown import show
 
 Correct = Callable[[int, Tensor], Tensor]
@@ -69,7 +69,9 @@ class CommINFast(nn.Module):
             return correction(self.inn, rows.y, rows.snr_db, chosen, bands)
 
         def guide(denoise: Denoiser, rows: Rows, chosen: RowSettings) -> Denoiser:
-            return guided(denoise, self.prior.schedule, self.inn, rows, chosen)
+            if self.inn is None:
+                return denoise
+            return guided(denoise, self.prior.schedule, self.inn, rows, chosen, self.settings.doubled)
 
         return restore_fast(
             self.prior, self.settings, correct, arrival, generators, samples, self.naturalness, self.progress, guide
@@ -137,15 +139,15 @@ def start(schedule: Schedule, y: Tensor, noise: Tensor, t: Tensor, error: Tensor
     return signal.sqrt() * y + bands.inverse(variance.sqrt() * bands.transform(noise))
 
 
-def guided(denoise: Denoiser, schedule: Schedule, inn: Degradation | None, rows: Rows, chosen: RowSettings) -> Denoiser:
-    """`posterior_mean` with the INN's c, or the denoiser itself without an INN or a ``noise``."""
-    if inn is None or not chosen.noise.any():
-        return denoise
+def guided(
+    denoise: Denoiser, schedule: Schedule, inn: Degradation, rows: Rows, chosen: RowSettings, doubled: int
+) -> Denoiser:
+    """`posterior_mean` with the INN's c for the doubled steps, then the denoiser itself."""
 
     def coarse(x: Tensor) -> Tensor:
         return inn.coarse((x + 1) / 2, rows.snr_db) * 2 - 1
 
-    return posterior_mean(denoise, schedule, coarse, rows.y, chosen.noise)
+    return for_first(doubled, posterior_mean(denoise, schedule, coarse, rows.y, chosen.noise), denoise)
 
 
 def correction(inn: Degradation | None, y: Tensor, snr_db: Tensor, chosen: RowSettings, bands: Bands) -> Correct:

@@ -23,8 +23,8 @@ class FastPoint(ShownPoint):
         weights: w_t from the first step to the last, each in [0, 1]; one number holds for all.
         inn_gains, direct_gains: G and H of calibrated fusion, for each step the gains of all bands; empty for none.
         error: variance of y's error in each band, in units of [−1, 1]; empty for a start with plain white noise.
-        noise: σ² of `commin.receivers.posterior`, of commin-fast alone, a sample in [−1, 1]: how far y is taken to lie
-            from c(x). 0 makes no second call.
+        noise: σ² of `commin.receivers.posterior` a sample in [−1, 1], of commin-fast alone: how far y is taken to lie
+            from c(x). Needed where steps are ``doubled``.
     """
 
     start: float = Field(0.5, gt=0, le=1)
@@ -38,8 +38,7 @@ class FastPoint(ShownPoint):
     def shape(self) -> tuple[int, ...]:
         """How many numbers of each kind there are: what all points of a table must share."""
         gains = [len(row) for table in (self.inn_gains, self.direct_gains) for row in table]
-        sizes = (len(self.weights), len(self.inn_gains), len(self.direct_gains), *gains, len(self.error))
-        return (*sizes, int(self.noise > 0))
+        return (len(self.weights), len(self.inn_gains), len(self.direct_gains), *gains, len(self.error))
 
 
 DEFAULTS = tuple(FastPoint(bcr="1/48", snr_db=snr, weights=(w,)) for snr, w in ((-5, 0.15), (0, 0.2), (5, 0.3)))
@@ -55,7 +54,7 @@ class RowSettings:
         weights: (R, N).
         gains: (R, N, 2, bands), G first, or None.
         error: (R, bands), zero for a plain start.
-        noise: (R,), zero for no second call.
+        noise: (R,).
     """
 
     start: Tensor
@@ -69,7 +68,8 @@ class FastSettings(BaseModel):
     """The walk and the table.
 
     Attributes:
-        steps: N, each with one network call, or two where the table has a ``noise``.
+        steps: N.
+        doubled: of commin-fast alone, how many steps from the first on make two network calls; the others make one.
         end: the last t that is denoised, as a share of T.
         eta: η of DDIM.
         order: 1, or 2 for multistep.
@@ -82,6 +82,7 @@ class FastSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int = Field(12, gt=0)
+    doubled: int = Field(0, ge=0)
     end: float = Field(0.0, ge=0, lt=1)
     eta: float = Field(0.5, ge=0, le=1)
     order: Literal[1, 2] = 1
@@ -93,7 +94,9 @@ class FastSettings(BaseModel):
     @model_validator(mode="after")
     def _alike(self) -> Self:
         if len({point.shape for point in self.points}) > 1:
-            raise ValueError("points: all need the same numbers of weights, gains and errors, and all a noise or none")
+            raise ValueError("points: all need the same numbers of weights, gains and errors")
+        if self.doubled and not all(point.noise for point in self.points):
+            raise ValueError("points: all need a noise where steps are doubled")
         if len({(point.bcr, point.snr_db) for point in self.points}) < len(self.points):
             raise ValueError("points: the same bcr and snr_db twice")
         first = self.points[0]
@@ -105,7 +108,7 @@ class FastSettings(BaseModel):
     @property
     def calls(self) -> int:
         """Calls of the network."""
-        return self.steps * (2 if self.points[0].noise else 1)
+        return self.steps + min(self.doubled, self.steps)
 
     def bands(self, pictures: Tensor) -> Bands:
         """The bands of pictures (R, 3, H, W)."""

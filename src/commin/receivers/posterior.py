@@ -11,6 +11,7 @@ calls, (D(x_t + δ·v) − D(x_t))/δ. Source: Tweedie moment projection (Boys e
 """
 
 from collections.abc import Callable
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -53,6 +54,12 @@ def posterior_mean(
         return x0 + share * moved
 
     return mean
+
+
+def for_first(steps: int, first: Denoiser, then: Denoiser) -> Denoiser:
+    """One denoiser for so many calls, another for all that follow."""
+    number = count()
+    return lambda x_t, t: (first if next(number) < steps else then)(x_t, t)
 
 
 def derivative(function: Callable[[Tensor], Tensor], x: Tensor, value: Tensor, direction: Tensor) -> Tensor:
