@@ -18,7 +18,7 @@ from commin.inn.degradation import Degradation, DegradationConfig
 from commin.link import Link
 from commin.receivers.commin_fast import CommINFast
 from commin.receivers.commin_late import CommINLate, CommINLateConfig
-from commin.receivers.commin_settings import FastSettings
+from commin.receivers.commin_settings import FastPoint, FastSettings
 from commin.receivers.commin_symbol import CommINSymbol
 from commin.receivers.deepjscc import DeepJSCCReceiver
 from commin.tiles import Tiles
@@ -166,16 +166,21 @@ def test_an_inn_takes_any_size() -> None:
     inn = Degradation(DegradationConfig(bcr="1/48", width=8, blocks=1)).eval()
     x, snr = torch.rand(2, 3, 37, 50), torch.zeros(2)
     assert torch.allclose(inn.replace(x, torch.rand_like(x), 0.0, snr), x, atol=1e-5)
+    assert torch.allclose(inn.coarse(x, snr), x, atol=1e-5)  # of a new INN, whose c is x
+
+
+POINT = FastPoint(bcr="1/48", snr_db=0, noise=0.05)
 
 
 @pytest.mark.parametrize("codec_kind", [DeepJSCC, TiledCodec])
-@pytest.mark.parametrize("kind", ["fast", "symbol", "late"])
+@pytest.mark.parametrize("kind", ["fast", "fast, doubled", "symbol", "late"])
 def test_receivers_restore_large_pictures(codec: DeepJSCC, kind: str, codec_kind: type[DeepJSCC]) -> None:
     torch.manual_seed(0)
     prior = new_prior(PriorConfig(widths=(16, 16), attention=(False, False), head=8, groups=8, steps=30), 64).eval()
     inn = Degradation(DegradationConfig(bcr="1/48", width=8, blocks=1)).eval()
     receiver = {
         "fast": CommINFast(prior, inn, FastSettings(steps=2)),
+        "fast, doubled": CommINFast(prior, inn, FastSettings(steps=2, doubled=1, points=(POINT,))),
         "symbol": CommINSymbol(prior, FastSettings(steps=1)),
         "late": CommINLate(prior, inn, CommINLateConfig(steps=2)),
     }[kind]
