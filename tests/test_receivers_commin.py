@@ -422,6 +422,13 @@ def test_tables_that_do_not_fit_are_refused(points: list[dict[str, Any]]) -> Non
         FastSettings(points=tuple(FastPoint(**{"bcr": "1/48", "snr_db": 0, **point}) for point in points))
 
 
+def test_a_fitted_point_keeps_its_noise(prior: Prior, inn: Degradation, codec: DeepJSCC) -> None:
+    whole = arrival(codec)
+    examples = Examples(whole.estimate, whole.estimate, BCR, 5.0, generators(0, 1, 2))
+    point = fit_weights(prior, inn, examples, two_calls())
+    assert point.noise == pytest.approx(two_calls().points[1].noise)
+
+
 def test_doubled_steps_need_a_noise() -> None:
     assert FastSettings(steps=3).calls == 3
     assert two_calls().calls == 5

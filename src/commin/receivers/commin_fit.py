@@ -1,6 +1,7 @@
 """Fitting the fast receiver's table on pictures whose transmission is known: weights, gains and the start.
 
-All pictures walk together, step by step; at each step the numbers are solved for, applied, and the walk goes on.
+All pictures walk together, step by step; at each step the numbers are solved for, applied, and the walk goes on. Each
+step makes one call there, whether or not it is ``doubled`` in use.
 """
 
 from collections.abc import Callable, Sequence
@@ -170,6 +171,7 @@ def _walk(
         start=float(chosen.start[0]),
         weights=tuple(chosen.weights[0].tolist()),
         error=tuple(chosen.error[0].tolist()) if settings.points[0].error else (),
+        noise=float(chosen.noise[0]),
     )
 
 

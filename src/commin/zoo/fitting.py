@@ -56,7 +56,12 @@ def point_at(settings: Settings, bcr: Fraction, snr_db: float) -> ShownPoint:
     if isinstance(settings, FastSettings):
         chosen = settings.at(bcr, torch.tensor([snr_db]))
         form = type(settings.points[0])
-        return form(**at, start=float(chosen.start), weights=tuple(chosen.weights[0].tolist()))
+        return form(
+            **at,
+            start=float(chosen.start),
+            weights=tuple(chosen.weights[0].tolist()),
+            noise=float(chosen.noise[0]),
+        )
     return ShownPoint(**at)
 
 
