@@ -9,6 +9,7 @@ The nine-point comparison on the whole split is ``commin evaluate recipes/sweeps
 """
 
 import argparse
+import itertools
 import json
 import platform
 import time
@@ -43,8 +44,14 @@ from commin.zoo.receivers import receiver_files
 
 SNRS_DB = (-5.0, 0.0, 5.0)
 BCR = "1/48"
+BCRS = ("1/192", "1/48", "1/12")
 CALLS = (1, 2, 4, 8, 20, 50)
+DROPS_DB = {-5.0: 0.8, 0.0: 0.9, 5.0: 0.9}
+"""What may be lost of PSNR on ``valid`` at ρ = 1/48, as in recipes/faces64-commin-fast.yaml."""
+SHOWN = tuple(itertools.product((0.1, 0.15, 0.2, 0.25), (1.0, 1.1, 1.2, 1.3, 1.6, 2.0)))
+"""f₀ and g; few calls make a smoother picture and want a larger g than the shipped settings' 1.3."""
 OWN_WEIGHTS = (0.0, 0.15, 0.3, 0.5)
+FLOWS = ("pmrf", "pmrf-inn")
 RECIPES = Path(__file__).parent.parent / "recipes"
 Drawn = TypeVar("Drawn", FastSettings, PmrfSettings)
 Row = dict[str, Any]
@@ -64,9 +71,10 @@ def fast(bcr: str = BCR) -> CommINFast:
     return receiver
 
 
-def weights() -> dict[str, str]:
-    """Name and SHA-256 of all that commin-fast is made from, at every ρ."""
-    files = {p for b in ("1/192", "1/48", "1/12") for p in receiver_files("commin-fast", "faces64", parse_bcr(b))}
+def weights(*systems: str) -> dict[str, str]:
+    """Name and SHA-256 of all that systems, commin-fast unless others are named, are made from, at every ρ."""
+    files = {path for system in systems or ("commin-fast",) for bcr in BCRS
+             for path in receiver_files(system, "faces64", parse_bcr(bcr))}  # fmt: skip
     return {path.name: sha256(path) for path in sorted({codec_path("faces64"), *files})}
 
 
@@ -91,12 +99,19 @@ def score(receiver: Receiver, images: Tensor, snr_db: float, bcr: str = BCR, see
 
 
 def calls_rows(images: Tensor) -> Tasks:
-    """Quality over the number of network calls."""
-    receiver = fast()
+    """Quality over the number of network calls; what is shown is fitted to each on 64 of ``valid``."""
+    receiver, fitter = fast(), Fitter("faces64", ImageSet(data_path(None)), "valid", 64, 1, torch.device("cpu"))
+
+    def work(calls: int, snr: float) -> Row:
+        settings = with_calls(receiver.settings, calls)
+        point = fitter.fit("commin-fast", BCR, snr, settings, "none", False, DROPS_DB[snr], SHOWN)
+        fitted = FastSettings.model_validate({**settings.model_dump(), "points": (point,)})
+        row = score(CommINFast(receiver.prior, receiver.inn, fitted), images, snr)
+        return {"naturalness": point.naturalness, "cutoff": point.cutoff, "detail": point.detail, **row}
+
     for calls in CALLS:
         for snr in SNRS_DB:
-            system = CommINFast(receiver.prior, receiver.inn, with_calls(receiver.settings, calls))
-            yield {"calls": calls, "snr_db": snr}, partial(score, system, images, snr)
+            yield {"calls": calls, "snr_db": snr}, partial(work, calls, snr)
 
 
 def ablation_rows(images: Tensor) -> Tasks:
@@ -181,14 +196,21 @@ def tried_rows(images: Tensor) -> Tasks:
 
 
 def flow_rows(images: Tensor) -> Tasks:
-    """Quality of pmrf over its steps, Euler (order 1) and Heun (2); samples as drawn."""
-    receiver = commin.load(bcr=BCR, receiver="pmrf").receiver
-    assert isinstance(receiver, Pmrf)
-    for steps, order in ((4, 1), (8, 1), (16, 1), (2, 2), (5, 2), (8, 2)):
+    """Quality of the flows over their steps, Euler (order 1) and Heun (2), and at every ρ; samples as drawn."""
+
+    def work(system: str, bcr: str, steps: int, order: int, snr: float) -> Row:
+        receiver = commin.load(bcr=bcr, receiver=system).receiver
+        assert isinstance(receiver, Pmrf)
         settings = as_drawn(receiver.settings).model_copy(update={"steps": steps, "order": order})
-        changed = Pmrf(receiver.flow, None, settings)
-        for snr in SNRS_DB:
-            yield {"steps": steps, "order": order, "snr_db": snr}, partial(score, changed, images, snr)
+        return score(Pmrf(receiver.flow, receiver.inn, settings), images, snr, bcr)
+
+    ways = [(BCR, *way) for way in ((4, 1), (8, 1), (16, 1), (2, 2), (5, 2), (8, 2))]
+    ways += [(bcr, 5, 2) for bcr in BCRS if bcr != BCR]
+    for system in FLOWS:
+        for bcr, steps, order in ways:
+            for snr in SNRS_DB:
+                called = {"system": system, "bcr": bcr, "steps": steps, "order": order, "snr_db": snr}
+                yield called, partial(work, system, bcr, steps, order, snr)
 
 
 def speed_rows(images: Tensor) -> Tasks:
@@ -255,11 +277,11 @@ def main() -> None:
         "data": data_path(options.data).name, "split": options.split, "pictures": len(images), "seed": 0,
         "commin": commin.__version__, "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "weights": weights(),
     }  # fmt: skip
     for name in options.only.split(","):
+        about["weights"] = weights(*(FLOWS if name == "flow" else ()))
         if kept.get(name, {}).get("about") != about:
-            kept[name] = {"about": about, "rows": []}
+            kept[name] = {"about": dict(about), "rows": []}
         rows: list[Row] = kept[name]["rows"]
         for called, work in PARTS[name](images):
             if any(called.items() <= row.items() for row in rows):

@@ -21,6 +21,7 @@ RESULTS = ROOT / "results"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MARK = re.compile(r"(<!-- table: (\S+) -->\n\|.*\n\|[-|]+\n)((?:\|.*\n)*)")
 SNRS_DB = (-5.0, 0.0, 5.0)
+BCRS = ("1/192", "1/48", "1/12")
 CORNERS = (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0))
 SYSTEMS = ("deepjscc", "commin-fast", "jscc-lpips")
 Cells = list[list[str]]
@@ -93,11 +94,45 @@ def inns() -> Cells:
 
 
 def flow() -> Cells:
-    """The flow over its steps."""
-    found = {(row["order"], row["steps"], row["snr_db"]): row for row in read("receivers.json")["flow"]["rows"]}
-    return [[f"{steps} of {('Euler', 'Heun')[order - 1]}", str(order * steps),
-             *(both(found[order, steps, snr]) for snr in SNRS_DB)]
-            for order, steps in dict.fromkeys(key[:2] for key in found)]  # fmt: skip
+    """The flows over their steps, at ρ = 1/48."""
+    found = {(row["system"], row["order"], row["steps"], row["snr_db"]): row
+             for row in read("receivers.json")["flow"]["rows"] if row["bcr"] == "1/48"}  # fmt: skip
+    return [[f"{steps} of {('Euler', 'Heun')[order - 1]}, `{system}`", str(order * steps),
+             *(both(found[system, order, steps, snr]) for snr in SNRS_DB)]
+            for system, order, steps in dict.fromkeys(key[:3] for key in found)]  # fmt: skip
+
+
+def flow_inn() -> Cells:
+    """What the INN adds to the flow of five steps of Heun."""
+    found = {(row["system"], row["bcr"], row["snr_db"]): row
+             for row in read("receivers.json")["flow"]["rows"] if (row["order"], row["steps"]) == (2, 5)}  # fmt: skip
+    return [[bcr, *(" → ".join(both(found[system, bcr, snr]) for system in ("pmrf", "pmrf-inn")) for snr in SNRS_DB)]
+            for bcr in BCRS]  # fmt: skip
+
+
+def literal() -> Cells:
+    """Algorithm 1 of the paper and its late start beside commin-fast, the mean over all groups."""
+    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for text in (RESULTS / "literal.jsonl").read_text().splitlines():
+        row = json.loads(text)
+        if row["part"] == "compare":
+            groups.setdefault((row["system"], row["snr_db"]), []).append(row)
+
+    def mean(system: str, snr_db: float, key: str) -> float:
+        rows = groups[system, snr_db]
+        return sum(row[key] * row["pictures"] for row in rows) / sum(row["pictures"] for row in rows)
+
+    def figures(system: str, before: str = "") -> list[str]:
+        pairs = [(mean(system, snr, f"{before}psnr_db"), mean(system, snr, f"{before}lpips")) for snr in SNRS_DB]
+        return [f"{psnr:.2f}, {short(lpips)}" for psnr, lpips in pairs]
+
+    lines = [["DeepJSCC", "", *figures("commin", "deepjscc_"), ""]]
+    for system in ("commin", "commin-late", "commin-fast as drawn", "commin-fast"):
+        seconds = sum(mean(system, snr, "seconds") for snr in SNRS_DB) / len(SNRS_DB)
+        calls = str(groups[system, 0.0][0]["calls"])
+        lines.append([system.replace("commin-fast", "`commin-fast`") if "fast" in system else f"`{system}`", calls,
+                      *figures(system), f"{seconds:.3g}"])  # fmt: skip
+    return lines
 
 
 def ideals() -> Cells:
@@ -143,8 +178,8 @@ def mismatch() -> Cells:
 
 
 TABLES: dict[str, Callable[[], Cells]] = {
-    "codec": codec, "parts": parts, "calls": calls, "inn": inn, "inns": inns, "flow": flow, "ideals": ideals,
-    "inverse": inverse, "mismatch": mismatch,
+    "codec": codec, "parts": parts, "calls": calls, "inn": inn, "inns": inns, "flow": flow, "flow_inn": flow_inn,
+    "ideals": ideals, "literal": literal, "inverse": inverse, "mismatch": mismatch,
     "faces64": lambda: points(RESULTS / "faces64", "commin-fast"),
     "ffhq": lambda: [cells[:-1] for cells in points(RESULTS / "faces64-ffhq", "commin-fast")],
     "rivals": lambda: summary(RESULTS / "faces64-rivals"),
