@@ -179,7 +179,7 @@ def test_rows_do_not_depend_on_the_batch(make: Make, prior: Prior, inn: Degradat
     together = receiver.restore(whole, generators(0, 1, 2), 1)
     for row in range(3):
         alone = receiver.restore(row_of(whole, row), generators(row), 1)
-        assert (alone[0] - together[row]).abs().max() < 1e-4
+        assert (alone[0] - together[row]).abs().max() < 1e-3  # a difference of two calls magnifies rounding
 
 
 def test_same_generators_same_pictures(make: Make, prior: Prior, inn: Degradation, codec: DeepJSCC) -> None:
