@@ -33,4 +33,4 @@ def faults(kept: bool) -> int:
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="glibc keeps memory so"
 )
 def test_pages_are_not_faulted_in_again() -> None:
-    assert faults(kept=True) < 1000 < faults(kept=False)
+    assert 4 * faults(kept=True) < faults(kept=False)  # the heap may still grow by a tensor or two, of 2,048 pages each
