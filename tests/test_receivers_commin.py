@@ -177,9 +177,11 @@ def test_pictures_calls_and_progress(make: Make, prior: Prior, inn: Degradation,
 def test_rows_do_not_depend_on_the_batch(make: Make, prior: Prior, inn: Degradation, codec: DeepJSCC) -> None:
     receiver, whole = make(prior, inn), arrival(codec)
     together = receiver.restore(whole, generators(0, 1, 2), 1)
+    doubled = getattr(getattr(receiver, "settings", None), "doubled", 0)
     for row in range(3):
         alone = receiver.restore(row_of(whole, row), generators(row), 1)
-        assert (alone[0] - together[row]).abs().max() < 1e-3  # a difference of two calls magnifies rounding
+        # a difference of two calls magnifies rounding
+        assert (alone[0] - together[row]).abs().max() < (1e-3 if doubled else 1e-4)
 
 
 def test_same_generators_same_pictures(make: Make, prior: Prior, inn: Degradation, codec: DeepJSCC) -> None:
