@@ -111,28 +111,25 @@ def flow_inn() -> Cells:
 
 
 def literal() -> Cells:
-    """Algorithm 1 of the paper and its late start beside commin-fast, the mean over all groups."""
-    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
-    for text in (RESULTS / "literal.jsonl").read_text().splitlines():
-        row = json.loads(text)
-        if row["part"] == "compare":
-            groups.setdefault((row["system"], row["snr_db"]), []).append(row)
+    """Algorithm 1 of the paper and its late start beside commin-fast, the mean over groups of equal size."""
+    rows = map(json.loads, (RESULTS / "literal.jsonl").read_text().splitlines())
+    found = {(row["system"], row["snr_db"], row["group"]): row for row in rows if row["part"] == "compare"}
 
     def mean(system: str, snr_db: float, key: str) -> float:
-        rows = groups[system, snr_db]
-        return sum(row[key] * row["pictures"] for row in rows) / sum(row["pictures"] for row in rows)
+        values = [row[key] for (name, snr, _), row in found.items() if (name, snr) == (system, snr_db)]
+        return float(sum(values) / len(values))
 
     def figures(system: str, before: str = "") -> list[str]:
-        pairs = [(mean(system, snr, f"{before}psnr_db"), mean(system, snr, f"{before}lpips")) for snr in SNRS_DB]
-        return [f"{psnr:.2f}, {short(lpips)}" for psnr, lpips in pairs]
+        return [both({key: mean(system, snr, before + key) for key in ("psnr_db", "lpips")}) for snr in SNRS_DB]
 
+    names = {
+        "commin": "`commin`", "commin-late": "`commin-late`", "commin-fast as drawn": "`commin-fast` as drawn",
+        "commin-fast, 8 calls as drawn": "`commin-fast`, 8 calls as drawn", "commin-fast": "`commin-fast`",
+    }  # fmt: skip
     lines = [["DeepJSCC", "", *figures("commin", "deepjscc_"), ""]]
-    own = ("commin-fast", "commin-fast as drawn", "commin-fast, 8 calls as drawn")
-    for system in ("commin", "commin-late", *reversed(own)):
+    for system, label in names.items():
         seconds = sum(mean(system, snr, "seconds") for snr in SNRS_DB) / len(SNRS_DB)
-        calls = str(groups[system, 0.0][0]["calls"])
-        name, *way = re.split(r"(?=[ ,])", system, maxsplit=1)
-        lines.append([f"`{name}`{''.join(way)}", calls, *figures(system), f"{seconds:.2g}"])
+        lines.append([label, f"{mean(system, 0.0, 'calls'):.0f}", *figures(system), f"{seconds:.2g}"])
     return lines
 
 

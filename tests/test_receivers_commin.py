@@ -111,7 +111,8 @@ def fused_settings(steps: int = 4) -> FastSettings:
 
 
 def two_calls() -> FastSettings:
-    points = tuple(FastPoint(bcr="1/48", snr_db=snr, weights=(0.1,), noise=0.05 / (6 + snr)) for snr in (-5, 5))
+    """With much noise: a network that is no denoiser takes a step of up to 1/σ², and its rounding along."""
+    points = tuple(FastPoint(bcr="1/48", snr_db=snr, weights=(0.1,), noise=0.5 / (6 + snr)) for snr in (-5, 5))
     return FastSettings(steps=3, doubled=2, points=points)
 
 
@@ -177,11 +178,9 @@ def test_pictures_calls_and_progress(make: Make, prior: Prior, inn: Degradation,
 def test_rows_do_not_depend_on_the_batch(make: Make, prior: Prior, inn: Degradation, codec: DeepJSCC) -> None:
     receiver, whole = make(prior, inn), arrival(codec)
     together = receiver.restore(whole, generators(0, 1, 2), 1)
-    doubled = getattr(getattr(receiver, "settings", None), "doubled", 0)
     for row in range(3):
         alone = receiver.restore(row_of(whole, row), generators(row), 1)
-        # a difference of two calls magnifies rounding
-        assert (alone[0] - together[row]).abs().max() < (1e-3 if doubled else 1e-4)
+        assert (alone[0] - together[row]).abs().max() < 1e-4
 
 
 def test_same_generators_same_pictures(make: Make, prior: Prior, inn: Degradation, codec: DeepJSCC) -> None:
