@@ -28,17 +28,18 @@ import commin
 from commin.atomic import write_text
 from commin.channels.base import Csi
 from commin.diffusion.sampler import Denoiser
+from commin.diffusion.schedule import Schedule
 from commin.inn.degradation import Degradation
 from commin.link import Link
 from commin.metrics.lpips import load_lpips
 from commin.metrics.pixels import psnr
 from commin.randomness import image_generators
 from commin.receivers.base import Arrival
-from commin.receivers.commin_fast import CommINFast, Correct, restore_fast
+from commin.receivers.commin_fast import Correct, restore_fast
 from commin.receivers.commin_fusion import Bands
 from commin.receivers.commin_rows import Rows
 from commin.receivers.commin_settings import FastSettings, RowSettings
-from commin.receivers.posterior import for_first, posterior_mean
+from commin.receivers.posterior import posterior_mean
 
 POINTS = (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0))
 WAYS = ("as it is", "no noise", "exact INN", "exact INN, no noise", "true start", "true detail")
@@ -63,7 +64,7 @@ def restored(way: str, weight: float | None, images: Tensor, bcr: str, snr_db: f
             continue
         target, draws = (clean, 0) if "no noise" in way else (y, DRAWS)
         coarse: Mimic = partial(mimicked, link, draws) if "exact" in way else inn.coarse
-        correct, guide = partial(drawn, inn, target, coarse), partial(guided, receiver, target, coarse)
+        correct, guide = partial(drawn, inn, target, coarse), partial(guided, receiver.prior.schedule, target, coarse)
         arrival = Arrival(x if way == "true start" else target, sent.received.symbols, snrs, link.bcr, link.codec)
         generators = image_generators(x, sent.seed, "receiver")
         yield restore_fast(receiver.prior, settings, correct, arrival, generators, 1, 1.0, None, guide)[:, 0], y, x
@@ -76,15 +77,14 @@ def trusting(settings: FastSettings, weight: float) -> FastSettings:
 
 
 def guided(
-    receiver: CommINFast, target: Tensor, coarse: Mimic, denoise: Denoiser, rows: Rows, chosen: RowSettings
+    schedule: Schedule, target: Tensor, coarse: Mimic, rows: Rows, chosen: RowSettings, denoise: Denoiser
 ) -> Denoiser:
     """D_y towards the target (R, 3, H, W), by the INN's c or by an exact one."""
 
     def measured(x: Tensor) -> Tensor:
         return coarse((x + 1) / 2, rows.snr_db) * 2 - 1
 
-    mean = posterior_mean(denoise, receiver.prior.schedule, measured, target * 2 - 1, chosen.noise)
-    return for_first(receiver.settings.doubled, mean, denoise)
+    return posterior_mean(denoise, schedule, measured, target * 2 - 1, chosen.noise)
 
 
 def drawn(inn: Degradation, target: Tensor, coarse: Mimic, rows: Rows, chosen: RowSettings, bands: Bands) -> Correct:

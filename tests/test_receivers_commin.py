@@ -212,6 +212,20 @@ def test_inside_a_link(codec: DeepJSCC, images: Tensor) -> None:
     assert torch.allclose(alone.samples[0], sent.samples[2], atol=1e-4)
 
 
+def test_the_weight_counts_in_single_steps_alone(prior: Prior, inn: Degradation, codec: DeepJSCC) -> None:
+    whole = arrival(codec)
+
+    def restored(inn: Degradation | None, weights: tuple[float, ...]) -> Tensor:
+        points = tuple(point.model_copy(update={"weights": weights}) for point in two_calls().points)
+        settings = two_calls().model_copy(update={"points": points})  # the first two of three steps are doubled
+        return CommINFast(prior, inn, settings).restore(whole, generators(0, 1, 2), 1)
+
+    usual = restored(inn, (0.1, 0.1, 0.1))
+    assert torch.equal(usual, restored(inn, (0.9, 0.5, 0.1)))
+    assert not torch.allclose(usual, restored(inn, (0.1, 0.1, 0.9)))
+    assert not torch.allclose(restored(None, (0.1, 0.1, 0.1)), restored(None, (0.9, 0.5, 0.1)))
+
+
 # samples and naturalness
 
 

@@ -1,15 +1,16 @@
 r"""CommIN in at most 20 network calls and without a gradient through the U-Net: the default receiver.
 
     x_{t0} = √ᾱ·y + n, a start from the noised estimate at a level that the SNR and ρ set; then at each of N times
-    x0 = D_y(x_t, t),   x̂ = f⁻¹(c + w_t·(y − c), d) with (c, d) = f(x0),   a DDIM step with x̂ in the place of x0.
+    x̂ = D_y(x_t)  or  x̂ = f⁻¹(c + w_t·(y − c), d) with (c, d) = f(D(x_t)),   a DDIM step with x̂ in the place of x0.
 
-D_y is E[x | x_t, y] by two calls of the prior's D (`commin.receivers.posterior`) in the steps that are ``doubled``, D
-itself in the others. w_t < 1, for y is noisy and full replacement would paint its noise in. Where the table has fitted
-gains, calibrated fusion (`commin.receivers.commin_fusion`) takes the place of w_t. What is shown of the picture at the
-walk's end is a matter of `commin.receivers.shown`.
+The first are the steps that are ``doubled``: D_y is E[x | x_t, y] by two calls of the prior's D and the INN's c
+(`commin.receivers.posterior`). In the others w_t < 1, for y is noisy and full replacement would paint its noise in.
+Where the table has fitted gains, calibrated fusion (`commin.receivers.commin_fusion`) takes the place of w_t. What is
+shown of the picture at the walk's end is a matter of `commin.receivers.shown`.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -68,11 +69,7 @@ class CommINFast(nn.Module):
         def correct(rows: Rows, chosen: RowSettings, bands: Bands) -> Correct:
             return correction(self.inn, rows.y, rows.snr_db, chosen, bands)
 
-        def guide(denoise: Denoiser, rows: Rows, chosen: RowSettings) -> Denoiser:
-            if self.inn is None:
-                return denoise
-            return guided(denoise, self.prior.schedule, self.inn, rows, chosen, self.settings.doubled)
-
+        guide = partial(guided, self.prior.schedule, self.inn) if self.inn is not None else None
         return restore_fast(
             self.prior, self.settings, correct, arrival, generators, samples, self.naturalness, self.progress, guide
         )
@@ -87,12 +84,14 @@ def restore_fast(
     samples: int,
     naturalness: float | None,
     progress: Progress | None,
-    guide: Callable[[Denoiser, Rows, RowSettings], Denoiser] | None = None,
+    guide: Callable[[Rows, RowSettings, Denoiser], Denoiser] | None = None,
 ) -> Tensor:
     """Pictures (B, S, 3, H, W) in [0, 1] by `fast_walk`, shown by `show`.
 
-    ``correct`` makes the correction of the rows, and ``guide`` what takes the place of the prior's denoiser.
+    ``correct`` makes the correction of the rows, and ``guide`` what takes the place of the prior's denoiser and of the
+    correction in the steps that are doubled; None for a walk without such steps.
     """
+    doubled = 0 if guide is None else settings.doubled
     calls = settings.steps if guide is None else settings.calls
 
     def restore(rows: Rows) -> Tensor:
@@ -102,8 +101,13 @@ def restore_fast(
             rows.tick()
             return prior.denoise(x, t)
 
-        mean = denoise if guide is None else guide(denoise, rows, chosen)
-        return fast_walk(prior.schedule, mean, settings, chosen, rows, bands, correct(rows, chosen, bands))
+        mean = denoise if guide is None else for_first(doubled, guide(rows, chosen, denoise), denoise)
+        corrected = correct(rows, chosen, bands)
+
+        def single(step: int, x0: Tensor) -> Tensor:
+            return x0 if step < doubled else corrected(step, x0)
+
+        return fast_walk(prior.schedule, mean, settings, chosen, rows, bands, single)
 
     pictures = restore_rows(arrival, generators, samples, settings.limit, calls, restore, progress)
     return show(pictures, arrival, settings.points, naturalness)
@@ -139,15 +143,13 @@ def start(schedule: Schedule, y: Tensor, noise: Tensor, t: Tensor, error: Tensor
     return signal.sqrt() * y + bands.inverse(variance.sqrt() * bands.transform(noise))
 
 
-def guided(
-    denoise: Denoiser, schedule: Schedule, inn: Degradation, rows: Rows, chosen: RowSettings, doubled: int
-) -> Denoiser:
-    """`posterior_mean` with the INN's c for the doubled steps, then the denoiser itself."""
+def guided(schedule: Schedule, inn: Degradation, rows: Rows, chosen: RowSettings, denoise: Denoiser) -> Denoiser:
+    """`posterior_mean` with the INN's c."""
 
     def coarse(x: Tensor) -> Tensor:
         return inn.coarse((x + 1) / 2, rows.snr_db) * 2 - 1
 
-    return for_first(doubled, posterior_mean(denoise, schedule, coarse, rows.y, chosen.noise), denoise)
+    return posterior_mean(denoise, schedule, coarse, rows.y, chosen.noise)
 
 
 def correction(inn: Degradation | None, y: Tensor, snr_db: Tensor, chosen: RowSettings, bands: Bands) -> Correct:

@@ -6,8 +6,9 @@ So for what is measured, y = c(x) + e with e ~ N(0, σ²·I), and c linear about
 
     E[x | x_t, y] = x0 + κ·J·Cᵀ·z,   (κ·C·J·Cᵀ + σ²·I)·z = y − c(x0),
 
-J being symmetric. z is one iteration of conjugate gradients, a multiple of r = y − c(x0), and J·v the difference of two
-calls, (D(x_t + δ·v) − D(x_t))/δ. Source: Tweedie moment projection (Boys et al., arXiv:2310.06721).
+J being symmetric. z is one iteration of conjugate gradients, a multiple of r = y − c(x0), where ⟨r, C·J·Cᵀ·r⟩ is
+⟨Cᵀ·r, J·Cᵀ·r⟩, and J·v the difference of two calls, (D(x_t + δ·v) − D(x_t))/δ. Source: Tweedie moment projection (Boys
+et al., arXiv:2310.06721).
 """
 
 from collections.abc import Callable
@@ -48,9 +49,9 @@ def posterior_mean(
             (pulled,) = torch.autograd.grad(guess, variable, residual)  # Cᵀ·r
         spread = schedule.noise(t) / schedule.signal(t).sqrt()
         moved = spread * derivative(lambda x: denoise(x, t), x_t, x0, pulled)
-        seen = derivative(coarse, x0, guess.detach(), moved)
+        seen = products(pulled, moved).clamp_min(0)
         power = products(residual, residual)
-        share = power / (products(residual, seen).clamp_min(0) + _rows(noise) * power).clamp_min(TINY)
+        share = power / (seen + _rows(noise) * power).clamp_min(TINY)
         return x0 + share * moved
 
     return mean
