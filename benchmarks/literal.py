@@ -4,8 +4,8 @@ usage: python benchmarks/literal.py scan|compare [--data FOLDER|ZIP] [--bcr 1/48
        [--groups 0,1,2,3] --out results/literal.jsonl
 * scan: ζ of commin and commin-late on 4 pictures of ``valid``: from the paper's, up or down by a factor of 2 as long as
   LPIPS falls. What is lowest is what compare takes.
-* compare: 20 test pictures in groups of five, samples as they are drawn, of commin-fast in twenty calls and in
-  eight, and also as its settings show them.
+* compare: 20 test pictures in groups of five, samples as they are drawn, of commin-fast as it walks and in eight
+  calls, and also as its settings show them.
 Pictures are evenly spaced over their split, so that all people are among them. A line of --out is a result: what it
 holds already is not worked out again, and several processes may write to it, each with SNRs or groups of its own.
 """

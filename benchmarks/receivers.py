@@ -45,7 +45,7 @@ from commin.zoo.receivers import receiver_files
 SNRS_DB = (-5.0, 0.0, 5.0)
 BCR = "1/48"
 BCRS = ("1/192", "1/48", "1/12")
-CALLS = (1, 2, 4, 8, 20, 50)
+CALLS = (1, 2, 4, 8, 12, 20, 50)
 DROPS_DB = {-5.0: 0.8, 0.0: 0.9, 5.0: 0.9}
 """What may be lost of PSNR on ``valid`` at ρ = 1/48, as in recipes/faces64-commin-fast.yaml."""
 SHOWN = tuple(itertools.product((0.1, 0.15, 0.2, 0.25), (1.0, 1.1, 1.2, 1.3, 1.6, 2.0)))
@@ -159,9 +159,17 @@ def without_second(settings: FastSettings) -> FastSettings:
 
 
 def with_calls(settings: FastSettings, calls: int) -> FastSettings:
-    """The same walk in so many calls of the network, about the same share of them second calls."""
+    """The same walk in so many calls of the network, about the same share of them second calls.
+
+    What the single steps leave of c, (1 − w)ⁿ, stays the same.
+    """
     doubled = round(calls * settings.doubled / settings.calls) if calls > 1 else 0
-    return settings.model_copy(update={"steps": calls - doubled, "doubled": doubled})
+    share = (settings.steps - settings.doubled) / (calls - 2 * doubled)
+    points = tuple(
+        point.model_copy(update={"weights": tuple(1 - (1 - weight) ** share for weight in point.weights)})
+        for point in settings.points
+    )
+    return settings.model_copy(update={"steps": calls - doubled, "doubled": doubled, "points": points})
 
 
 def tried_rows(images: Tensor) -> Tasks:
@@ -233,7 +241,7 @@ def speed_rows(images: Tensor) -> Tasks:
         speed = unet_gflop(receiver) * 32 / seconds
         return {"unet_gflop_per_s": speed, "product_gflop_per_s": peak, "share": speed / peak}
 
-    for batch, calls in ((1, 8), (1, 20), (64, 8), (64, 20)):
+    for batch, calls in itertools.product((1, 64), (8, 12, 20)):
         yield {"batch": batch, "calls": calls}, partial(whole, batch, calls)
     yield {"batch": 32, "calls": 1}, unet
 

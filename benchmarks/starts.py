@@ -5,13 +5,14 @@ usage: python benchmarks/starts.py [--starts 0.35,0.5,0.65] [--weights 0.15,0.3,
        [--cutoffs 0,0.15] [--details 1,1.2] [--limit 32] [--out FILE.json]
 Pictures of the ``valid`` split, not the first 64, which ``commin fit`` takes. One weight for all steps; ``--noises``
 are in units of E‖y − c(x)‖², for ``--doubled`` steps. A row holds what one sample costs in PSNR and its LPIPS over
-DeepJSCC's, then the same at the naturalness that costs ``--drop`` dB; last the row with the lowest LPIPS there.
+DeepJSCC's, then the same at the naturalness that costs ``--drop`` dB, with the kernel distance over DeepJSCC's; last
+the row with the lowest LPIPS there.
 """
 
 import argparse
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ import torch
 from torch import Tensor
 
 from commin.data.imageset import ImageSet, load_pixels
+from commin.evaluation.features import reference
+from commin.evaluation.systems.base import TrainSplit
 from commin.home import data_path, home
 from commin.images import from_uint8
 from commin.inn.degradation import misfit
 from commin.link import Link
-from commin.metrics.lpips import try_lpips
+from commin.metrics.kid import kernel_distance, own_kernel
+from commin.metrics.lpips import load_backbone, load_lpips
 from commin.metrics.pixels import psnr
 from commin.precision import fast_dtype
 from commin.receivers.commin_fast import CommINFast
@@ -46,6 +50,14 @@ def pictures(limit: int) -> Tensor:
     source = ImageSet(data_path(None))
     entries = source.split("valid", SKIPPED + limit)[SKIPPED:]
     return from_uint8(load_pixels(source, entries, 64, "celeba", home() / "cache"))
+
+
+def kernel_to_train() -> Callable[[Tensor], float]:
+    """Kernel distance of pictures (B, 3, 64, 64) in [0, 1] to the train split."""
+    backbone = load_backbone("squeeze")
+    real = reference(TrainSplit(ImageSet(data_path(None)), 64, "celeba", home() / "cache"), backbone)
+    own = own_kernel(real)
+    return lambda images: kernel_distance(torch.cat([backbone.pooled(each) for each in images.split(64)]), real, own)
 
 
 def grid(*lists: str) -> Iterator[tuple[float, ...]]:
@@ -75,16 +87,14 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=32)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    lpips, rows = try_lpips(), list[Row]()
-    if lpips is None:
-        raise SystemExit("commin zoo pull lpips-squeeze first")
+    lpips, kernel, rows = load_lpips(), kernel_to_train(), list[Row]()
     images = pictures(options.limit)
     for bcr in options.bcr.split(","):
         parts, plain = Parts(options.model, parse_bcr(bcr), CPU), load(options.model, bcr)
         prior, inn = parts.prior(fast_dtype(CPU)), parts.inn(fast_dtype(CPU))
         for snr in map(float, options.snr.split(",")):
             sent = plain.transmit(images, snr, 0)
-            y, before = sent.images, lpips(sent.images, images).mean()
+            y, before, far = sent.images, lpips(sent.images, images).mean(), kernel(sent.images)
             with torch.no_grad():
                 wrong = 4 * float(misfit(inn.coarse(images, torch.full((len(images),), snr)), y).mean())
             found: list[Row] = []
@@ -104,6 +114,7 @@ def main() -> None:
                         row[f"{name} naturalness"] = share
                         row[f"{name} psnr_db"] = float((psnr(blend, images) - psnr(y, images)).mean())
                         row[f"{name} ratio"] = float(lpips(blend, images).mean() / before)
+                    row["kid"] = kernel(blend) / far
                     found.append(row)
                     print(line(row), flush=True)
             print("best:", line(min(found, key=lambda row: row["blended ratio"])), flush=True)
