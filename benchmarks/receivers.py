@@ -159,11 +159,11 @@ def without_second(settings: FastSettings) -> FastSettings:
 
 
 def with_calls(settings: FastSettings, calls: int) -> FastSettings:
-    """The same walk in so many calls of the network, about the same share of them second calls.
+    """The same walk in so many calls of the network, about the same share of them second calls, at least one single step.
 
     What the single steps leave of c, (1 − w)ⁿ, stays the same.
     """
-    doubled = round(calls * settings.doubled / settings.calls) if calls > 1 else 0
+    doubled = min(round(calls * settings.doubled / settings.calls), (calls - 1) // 2)
     share = (settings.steps - settings.doubled) / (calls - 2 * doubled)
     points = tuple(
         point.model_copy(update={"weights": tuple(1 - (1 - weight) ** share for weight in point.weights)})
