@@ -159,7 +159,7 @@ def without_second(settings: FastSettings) -> FastSettings:
 
 
 def with_calls(settings: FastSettings, calls: int) -> FastSettings:
-    """The same walk in so many calls of the network, about the same share of them second calls, at least one single step.
+    """The same walk in so many calls of the network, about the same share second calls, at least one step single.
 
     What the single steps leave of c, (1 − w)ⁿ, stays the same.
     """
