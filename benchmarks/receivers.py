@@ -159,12 +159,12 @@ def without_second(settings: FastSettings) -> FastSettings:
 
 
 def with_calls(settings: FastSettings, calls: int) -> FastSettings:
-    """The same walk in so many calls of the network, about the same share second calls, at least one step single.
+    """The same walk in so many calls of the network, about the same share of them second calls.
 
     What the single steps leave of c, (1 − w)ⁿ, stays the same.
     """
-    doubled = min(round(calls * settings.doubled / settings.calls), (calls - 1) // 2)
-    share = (settings.steps - settings.doubled) / (calls - 2 * doubled)
+    doubled = round(calls * settings.doubled / settings.calls)
+    share = (settings.steps - settings.doubled) / max(calls - 2 * doubled, 1)
     points = tuple(
         point.model_copy(update={"weights": tuple(1 - (1 - weight) ** share for weight in point.weights)})
         for point in settings.points
