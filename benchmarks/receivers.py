@@ -159,17 +159,9 @@ def without_second(settings: FastSettings) -> FastSettings:
 
 
 def with_calls(settings: FastSettings, calls: int) -> FastSettings:
-    """The same walk in so many calls of the network, about the same share of them second calls.
-
-    What the single steps leave of c, (1 − w)ⁿ, stays the same.
-    """
+    """The same walk in so many calls of the network, about the same share of them second calls."""
     doubled = round(calls * settings.doubled / settings.calls)
-    share = (settings.steps - settings.doubled) / max(calls - 2 * doubled, 1)
-    points = tuple(
-        point.model_copy(update={"weights": tuple(1 - (1 - weight) ** share for weight in point.weights)})
-        for point in settings.points
-    )
-    return settings.model_copy(update={"steps": calls - doubled, "doubled": doubled, "points": points})
+    return settings.model_copy(update={"steps": calls - doubled, "doubled": doubled})
 
 
 def tried_rows(images: Tensor) -> Tasks:
