@@ -62,7 +62,7 @@ def parts() -> Cells:
     found = {(row["system"], row["bcr"], row["snr_db"]): row for row in read("receivers.json")["ablations"]["rows"]}
     whole = [found["whole", *point] for point in CORNERS]
     plain = [f"{row['deepjscc_psnr_db']:.2f}, {short(row['deepjscc_lpips'])}" for row in whole]
-    names = {"whole": "`commin-fast`, 20 calls", "without the second call": "one call a step",
+    names = {"whole": "`commin-fast`, 12 calls", "without the second call": "one call a step",
              "without the INN": "without the INN", "prior alone": "the prior alone",
              "one call": "one call"}  # fmt: skip
     lines = ([label, *(both(found[name, *point]) for point in CORNERS)] for name, label in names.items())
