@@ -20,7 +20,7 @@ class FastPoint(ShownPoint):
 
     Attributes:
         start: t0 as a share of T.
-        weights: w_t from the first step to the last, each in [0, 1]; one number holds for all.
+        weights: w_t from the first step to the last, each in [0, 1]; one number holds for all. Doubled steps need none.
         inn_gains, direct_gains: G and H of calibrated fusion, for each step the gains of all bands; empty for none.
         error: variance of y's error in each band, in units of [−1, 1]; empty for a start with plain white noise.
         noise: σ² of `commin.receivers.posterior` a sample in [−1, 1], of commin-fast alone: how far y is taken to lie
