@@ -1,6 +1,6 @@
-"""CommIN taken apart: quality over network calls, ablations, speed; the flow.
+"""CommIN taken apart: quality over network calls, ablations; the flow.
 
-usage: python benchmarks/receivers.py --data FOLDER|ZIP [--only calls,ablations,tried,speed,flow]
+usage: python benchmarks/receivers.py --data FOLDER|ZIP [--only calls,ablations,tried,flow]
        [--split test] [--pictures 96] [--out results/receivers.json]
 Pictures are evenly spaced over the split, so that all people are among them; settings are chosen on ``valid``. A killed
 run goes on: rows that --out holds are kept, as long as they were made with the same files and pictures. PSNR and
@@ -30,7 +30,6 @@ from commin.images import from_uint8
 from commin.link import Link
 from commin.metrics.lpips import load_lpips
 from commin.metrics.pixels import psnr
-from commin.precision import fast_dtype
 from commin.receivers.base import Receiver
 from commin.receivers.commin_fast import CommINFast
 from commin.receivers.commin_settings import FastSettings
@@ -224,60 +223,15 @@ def flow_rows(images: Tensor) -> Tasks:
                 yield called, partial(work, system, bcr, steps, order, snr)
 
 
-def speed_rows(images: Tensor) -> Tasks:
-    """Wall time a picture, one at a time and 64 at a time, the median of five; the U-Net alone against a product."""
-    receiver = fast()
-
-    def whole(batch: int, calls: int) -> Row:
-        changed = CommINFast(receiver.prior, receiver.inn, with_calls(receiver.settings, calls))
-        plain = commin.load(bcr=BCR)
-        link = Link(plain.codec, plain.bcr, plain.channel, changed)
-        seconds = median_seconds(lambda: link.transmit(images[:batch], 0.0))
-        return {"seconds": round(seconds, 4), "pictures_per_second": batch / seconds}
-
-    def unet() -> Row:
-        x, t = images[:32] * 2 - 1, torch.full((32,), 500)
-        a = torch.randn(2048, 2048, dtype=fast_dtype(torch.device("cpu")))
-        with torch.no_grad():
-            peak = 2 * 2048**3 / median_seconds(lambda: a @ a) / 1e9
-            seconds = median_seconds(lambda: receiver.prior.denoise(x, t))
-        speed = unet_gflop(receiver) * 32 / seconds
-        return {"unet_gflop_per_s": speed, "product_gflop_per_s": peak, "share": speed / peak}
-
-    for batch, calls in itertools.product((1, 64), (8, 12, 20)):
-        yield {"batch": batch, "calls": calls}, partial(whole, batch, calls)
-    yield {"batch": 32, "calls": 1}, unet
-
-
-def unet_gflop(receiver: CommINFast) -> float:
-    """GFLOP of one denoising of one picture."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        receiver.prior.denoise(torch.zeros(1, 3, 64, 64), torch.zeros(1, dtype=torch.int64))
-    return counter.get_total_flops() / 1e9
-
-
-def median_seconds(run: Any, repeats: int = 5) -> float:
-    run()
-    taken = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - begin)
-    return sorted(taken)[repeats // 2]
-
-
 PARTS = {
-    "calls": calls_rows, "ablations": ablation_rows, "tried": tried_rows,
-    "speed": speed_rows, "flow": flow_rows,
+    "calls": calls_rows, "ablations": ablation_rows, "tried": tried_rows, "flow": flow_rows,
 }  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--only", default="calls,ablations,speed")
+    parser.add_argument("--only", default="calls,ablations")
     parser.add_argument("--split", default="test")
     parser.add_argument("--pictures", type=int, default=96)
     parser.add_argument("--out", type=Path)
