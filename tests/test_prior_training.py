@@ -95,6 +95,27 @@ def test_goes_on_from_a_folder_and_exports_one(tmp_path: Path) -> None:
     second.train_step()
 
 
+def test_a_prior_grown_by_attention_begins_as_the_one_before(tmp_path: Path) -> None:
+    plain = {**MODEL, "attention": [False] * len(MODEL["widths"])}
+    known = new_prior(PriorConfig(**plain), 16)
+    save_prior(known, tmp_path / "known", torch.float32)
+    grown = parse(PriorRecipe, {**recipe(init=tmp_path / "known"), "model": MODEL}, Path("r"))
+    begun = PriorTraining(grown, torch.zeros(0, 3, 16, 16)).prior
+    assert sum(p.numel() for p in begun.parameters()) > sum(p.numel() for p in known.parameters())
+    x, t = smooth_images(2, 16) * 2 - 1, torch.tensor([5, 40])
+    with torch.no_grad():
+        assert torch.allclose(begun.denoise(x, t), known.eval().denoise(x, t), atol=1e-5)
+    new = {name for name, _ in begun.unet.named_parameters()} - {name for name, _ in known.unet.named_parameters()}
+    begun.output(x, t).square().mean().backward()
+    changed = {name for name, p in begun.unet.named_parameters() if name in new and p.grad is not None and p.grad.any()}
+    assert any("to_out" in name for name in changed)  # what is new can learn
+    for other in ({"widths": [16, 24]}, {"patch": 1}, {"schedule": "linear"}, {"attention": plain["attention"]}):
+        save_prior(begun, tmp_path / "begun")
+        wrong = {**recipe(init=tmp_path / "begun"), "model": {**MODEL, **other}}
+        with pytest.raises(UserError, match="cannot grow into this model"):
+            PriorTraining(parse(PriorRecipe, wrong, Path("r")), torch.zeros(0, 3, 16, 16))
+
+
 @pytest.mark.parametrize("p", [0.0, 0.1])
 def test_only_dropout_needs_training_mode(p: float) -> None:
     network = torch.nn.Sequential(torch.nn.Dropout(p))
@@ -164,11 +185,9 @@ def test_samples_come_from_fixed_noise() -> None:
 
 
 def test_wrong_recipes_are_named(tmp_path: Path) -> None:
-    both = {**recipe(), "init": "here/model"}
     neither = {key: value for key, value in recipe().items() if key != "model"}
-    for content in (both, neither):
-        with pytest.raises(UserError, match="either init"):
-            parse(PriorRecipe, content, Path("r"))
+    with pytest.raises(UserError, match="give init"):
+        parse(PriorRecipe, neither, Path("r"))
     with pytest.raises(UserError, match="multiples of groups"):
         parse(PriorRecipe, {**recipe(), "model": {**MODEL, "groups": 5}}, Path("r"))
     save_prior(new_prior(PriorConfig(**MODEL), 32), tmp_path / "other")

@@ -72,7 +72,11 @@ class PriorLoss(Strict):
 
 
 class PriorRecipe(Recipe):
-    """Recipe of kind ``prior``: a new network by ``model``, or one to go on with from the folder ``init``."""
+    """Recipe of kind ``prior``.
+
+    A new network by ``model``; or one to go on with from the folder ``init``; or with both one by ``model`` that begins
+    as that of ``init``, of which it has all layers, and attention besides (`grown_prior`).
+    """
 
     kind: Literal["prior"]
     init: RecipePath | None = None
@@ -80,9 +84,9 @@ class PriorRecipe(Recipe):
     loss: PriorLoss = PriorLoss()
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.init is None) == (self.model is None):
-            raise ValueError("give either init, a folder to go on from, or model, for a new network")
+    def _a_source(self) -> Self:
+        if self.init is None and self.model is None:
+            raise ValueError("give init, a folder to go on from, or model, for a new network, or both")
         return self
 
 
@@ -94,13 +98,7 @@ class PriorTraining:
     def __init__(self, recipe: PriorRecipe, validation: Tensor) -> None:
         torch.manual_seed(recipe.loop.seed)
         self.recipe, self.validation = recipe, validation
-        if recipe.init is not None:
-            self.prior = load_prior(Path(recipe.init))
-            if self.prior.size != recipe.data.size:
-                raise UserError(f"{recipe.init}: made for {self.prior.size} pixels, not data.size = {recipe.data.size}")
-        else:
-            assert recipe.model is not None
-            self.prior = new_prior(recipe.model, recipe.data.size)
+        self.prior = first_prior(recipe)
         set_mode(self.prior)
         self.phases: Mapping[str, nn.Module] = {"prior": self.prior}
         self.weights = output_weights(self.prior, torch.arange(self.prior.schedule.steps), recipe.loss.min_snr)
@@ -194,6 +192,51 @@ def samples(prior: Prior, seed: int, numbers: Sequence[int], device: torch.devic
     schedule = prior.schedule
     times = schedule.timesteps(schedule.steps - 1, 0, min(SAMPLE_STEPS, schedule.steps)).to(device).expand(len(x), -1)
     return ((walk(schedule, prior.denoise, x, times, draw=lambda: torch.zeros_like(x)) + 1) / 2).cpu()
+
+
+def first_prior(recipe: PriorRecipe) -> Prior:
+    """The prior that a training by this recipe begins with.
+
+    Raises:
+        UserError: ``init`` is no prior of this size, or cannot grow into the network of ``model``.
+    """
+    size = recipe.data.size
+    if recipe.init is None:
+        assert recipe.model is not None
+        return new_prior(recipe.model, size)
+    known = load_prior(Path(recipe.init))
+    if known.size != size:
+        raise UserError(f"{recipe.init}: made for {known.size} pixels, not data.size = {size}")
+    if recipe.model is None:
+        return known
+    try:
+        return grown_prior(known, recipe.model, size)
+    except ValueError as error:
+        raise UserError(f"{recipe.init}: {error}") from None
+
+
+def grown_prior(known: Prior, config: PriorConfig, size: int) -> Prior:
+    """A prior by ``config`` that computes what ``known`` does: further attention puts out zero at first.
+
+    Raises:
+        ValueError: the networks differ in more than further attention, or in what they predict from which noise.
+    """
+    grown = new_prior(config, size)
+    if (known.prediction, known.patch) != (grown.prediction, grown.patch) or not torch.equal(
+        *(prior.schedule.signal(torch.arange(prior.schedule.steps)) for prior in (known, grown))
+    ):
+        raise ValueError("cannot grow into this model: its noise schedule, prediction or patch is another")
+    try:
+        new = grown.unet.load_state_dict(known.unet.state_dict(), strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"cannot grow into this model ({' '.join(str(error).split())[:200]})") from None
+    if new.unexpected_keys or any(".attentions." not in key for key in new.missing_keys):
+        raise ValueError("cannot grow into this model: only attention can be added")
+    parameters = dict(grown.unet.named_parameters())
+    for key in new.missing_keys:
+        if ".to_out." in key:
+            nn.init.zeros_(parameters[key])
+    return grown
 
 
 def new_prior(config: PriorConfig, size: int) -> Prior:
