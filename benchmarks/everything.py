@@ -22,7 +22,7 @@ from pathlib import Path
 from commin.evaluation.drawing import draw
 
 ROOT = Path(__file__).parents[1]
-KEPT = ("sweep.json", "table.csv", "kernel.json")
+KEPT = ("sweep.json", "table.csv", "kernel.json", "kernel_to_originals.json")
 LINK = {"codec", "inn", "prior", "settings"}
 PARTS = {*LINK, "decoder", "flow", "generator"}
 FIGURES = {

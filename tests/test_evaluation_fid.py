@@ -1,7 +1,8 @@
-"""FID: one clear line where something is missing, and the distance where everything is there (a made-up extractor)."""
+"""Distances between sets. FID: one clear line where something is missing, and the distance where everything is there (a made-up extractor)."""
 
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,18 @@ import torch
 from commin.data.imageset import ImageSet
 from commin.errors import UserError
 from commin.evaluation import fid
-from commin.evaluation.features import ORIGINALS, folder_of, save
+from commin.evaluation.features import (
+    ORIGINALS,
+    TO_ORIGINALS,
+    all_distances,
+    distances_to_originals,
+    folder_of,
+    save,
+    write_distances,
+)
 from commin.evaluation.systems import Place, TrainSplit
 from commin.images import save_picture, to_picture
+from commin.metrics.kid import paired_kernel_distance
 from tests.conftest import smooth_images
 
 HERE = Place("1/48", "awgn", 0.0, 0.0, None)
@@ -56,3 +66,24 @@ def test_only_sets_that_are_large_enough(tmp_path: Path, monkeypatch: pytest.Mon
     assert found[ORIGINALS, None] == pytest.approx(0, abs=1e-3)
     assert found["far", HERE] == pytest.approx(6 * 9, rel=1e-2)
     assert found["near", HERE] == pytest.approx(6 * 0.01, rel=0.1)
+
+
+def test_distances_to_the_originals_are_between_the_same_pictures(tmp_path: Path) -> None:
+    draws = torch.randn(30, 6, generator=torch.Generator().manual_seed(0))
+    names = [f"{i:02}" for i in range(30)]
+    assert distances_to_originals(tmp_path, [HERE]) == {}
+    save(folder_of(tmp_path, ORIGINALS, None), draws, names, 0)
+    same, half, far = (folder_of(tmp_path, name, HERE) for name in ("same", "half", "far"))
+    for first in (10, 0, 20):  # chunks in any order
+        save(same, draws[first : first + 10], names[first : first + 10], 0)
+    save(half, draws[:15], names[:15], 0)
+    for seed, shift in ((0, 1.0), (1, 2.0)):
+        save(far, draws.flip(0) + shift, names[::-1], seed)
+    found = distances_to_originals(tmp_path, [HERE, replace(HERE, snr_db=5.0)])
+    assert found.keys() == {("same", HERE), ("half", HERE), ("far", HERE)}
+    assert found["same", HERE] == pytest.approx(0, abs=1e-6)
+    assert found["half", HERE] == pytest.approx(0, abs=1e-6)
+    of_seeds = [paired_kernel_distance(draws + shift, draws) for shift in (1.0, 2.0)]
+    assert found["far", HERE] == pytest.approx(sum(of_seeds) / 2)
+    write_distances(found, tmp_path, TO_ORIGINALS)
+    assert all_distances(tmp_path)[TO_ORIGINALS] == {key: pytest.approx(v, abs=1e-4) for key, v in found.items()}

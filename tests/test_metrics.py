@@ -10,7 +10,7 @@ from torch import nn
 
 from commin.errors import UserError
 from commin.metrics.backbones import BACKBONES, Backbone, pool
-from commin.metrics.kid import frechet_distance, kernel_distance, own_kernel
+from commin.metrics.kid import frechet_distance, kernel_distance, own_kernel, paired_kernel_distance
 from commin.metrics.lpips import Lpips, load_lpips, try_lpips
 from commin.metrics.pixels import ms_ssim, mse, psnr, ssim
 from tests.conftest import smooth_images
@@ -107,6 +107,25 @@ def test_kernel_distance_is_unbiased_and_sees_a_shift() -> None:
     assert kernel_distance(sets[0], sets[1], own_kernel(sets[1])) == null[0]
     with pytest.raises(ValueError, match="two"):
         kernel_distance(sets[0][:1], sets[1])
+
+
+def test_paired_kernel_distance_is_that_of_independent_sets_but_without_a_picture_beside_its_own_original() -> None:
+    rng = torch.Generator().manual_seed(0)
+    originals, noise = torch.randn(2, 40, 60, 8, generator=rng).double()
+    assert paired_kernel_distance(originals[0], originals[0]) == pytest.approx(0, abs=1e-9)
+    assert paired_kernel_distance(originals[0] + 1, originals[0]) > 1
+    # a set as different as noise makes it: the same in the mean, whether it was made from these originals or others
+    near, far = (
+        torch.tensor(
+            [paired_kernel_distance(a + noise[i], b) for i, (a, b) in enumerate(zip(x, originals, strict=True))]
+        )
+        for x in (originals, originals.roll(1, 0))
+    )
+    assert abs(near.mean() - far.mean()) < 3 * (near.var() + far.var()).sqrt() / len(near) ** 0.5
+    assert kernel_distance(originals[0], originals[0]) < -3 * near.std() / len(near) ** 0.5  # what pairs would do to it
+    for a, b in ((originals[0], originals[0, 1:]), (originals[0, :1], originals[0, :1])):
+        with pytest.raises(ValueError, match="two pictures or more"):
+            paired_kernel_distance(a, b)
 
 
 def test_frechet_distance_of_gaussians() -> None:

@@ -31,7 +31,7 @@ def evaluate(
     from commin.cli.options import output_folder, warn_of_loss
     from commin.evaluation.bench import Spec
     from commin.evaluation.config import read_sweep
-    from commin.evaluation.features import read_distances
+    from commin.evaluation.features import all_distances
     from commin.evaluation.results import read_results
     from commin.evaluation.sweep import run_sweep
     from commin.evaluation.table import as_text, summarise, write_csv
@@ -58,7 +58,7 @@ def evaluate(
             print("stopped; the same command goes on", file=sys.stderr)
             raise typer.Exit(130) from None
     if any(folder.glob("records*.jsonl")):
-        rows = summarise(read_results(folder), read_distances(folder), read_distances(folder, "fid"))
+        rows = summarise(read_results(folder), all_distances(folder))
         write_csv(rows, folder / "table.csv")
         print(as_text(rows))
         print(f"records: {folder}, table: {folder / 'table.csv'}")

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from commin.errors import UserError
 from commin.evaluation import figures
 from commin.evaluation.config import SweepConfig
-from commin.evaluation.features import read_distances
+from commin.evaluation.features import all_distances
 from commin.evaluation.grid import picture_grid
 from commin.evaluation.records import WHOLE_SET
 from commin.evaluation.results import Results, read_results
@@ -21,7 +21,7 @@ def read_table(results: Path) -> tuple[Results, list[Row]]:
     found = read_results(results)
     if not found:
         raise UserError(f"{results}: no records there yet")
-    return found, summarise(found, read_distances(results), read_distances(results, "fid"))
+    return found, summarise(found, all_distances(results))
 
 
 def draw(results: Path, folder: Path) -> list[Path]:

@@ -19,11 +19,13 @@ from commin.atomic import replacing, write_text
 from commin.evaluation.systems.base import Place, TrainSplit, place_of
 from commin.images import from_uint8
 from commin.metrics.backbones import Backbone
-from commin.metrics.kid import kernel_distance, own_kernel
+from commin.metrics.kid import kernel_distance, own_kernel, paired_kernel_distance
 from commin.metrics.lpips import load_backbone
 from commin.zoo.fetch import MissingFileError
 
 ORIGINALS = "originals"
+TO_ORIGINALS = "kernel_to_originals"
+"""The name that `distances_to_originals` are kept under."""
 REFERENCE = 5000
 """Pictures of the train split that every set is compared with."""
 
@@ -69,10 +71,13 @@ def merge(folder: Path) -> None:
 
 def read(folder: Path) -> Tensor | None:
     """The features (N, C) of a folder, sorted by seed and digest, each picture once; None if there are none."""
-    seeds = sorted({path.stem.split("-")[0] for path in folder.glob("*.npz")}) if folder.is_dir() else []
-    rows = [_read(sorted(folder.glob(f"{seed}-*.npz"))) for seed in seeds]
-    found = [row[digest] for row in rows for digest in sorted(row)]
+    found = [row[digest] for row in _by_seed(folder) for digest in sorted(row)]
     return torch.from_numpy(np.stack(found)) if found else None
+
+
+def _by_seed(folder: Path) -> list[dict[str, np.ndarray]]:
+    seeds = sorted({path.stem.split("-")[0] for path in folder.glob("*.npz")})
+    return [_read(sorted(folder.glob(f"{seed}-*.npz"))) for seed in seeds]
 
 
 def _read(paths: Sequence[Path]) -> dict[str, np.ndarray]:
@@ -124,6 +129,26 @@ def over_sets(
     return found
 
 
+def distances_to_originals(folder: Path, places: Sequence[Place]) -> dict[tuple[str, Place | None], float]:
+    """`paired_kernel_distance` of every system's kept features at each place to the originals of the same pictures.
+
+    The mean over seeds; 0 for a system that gives back the originals.
+    """
+    originals = {digest: row for rows in _by_seed(folder_of(folder, ORIGINALS, None)) for digest, row in rows.items()}
+    found: dict[tuple[str, Place | None], float] = {}
+    for system in sorted(path.name for path in (folder / "features").glob("*") if path.name != ORIGINALS):
+        for place in places:
+            distances = []
+            for rows in _by_seed(folder_of(folder, system, place)):
+                shared = sorted(rows.keys() & originals.keys())
+                if len(shared) > 1:
+                    made, real = (np.stack([side[digest] for digest in shared]) for side in (rows, originals))
+                    distances.append(paired_kernel_distance(torch.from_numpy(made), torch.from_numpy(real)))
+            if distances:
+                found[system, place] = sum(distances) / len(distances)
+    return found
+
+
 def write_distances(distances: dict[tuple[str, Place | None], float], folder: Path, name: str = "kernel") -> None:
     """Keep them as ``kernel.json``, or under another name."""
     rows = [
@@ -132,6 +157,11 @@ def write_distances(distances: dict[tuple[str, Place | None], float], folder: Pa
     ]
     path = folder / f"{name}.json"
     write_text(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+
+
+def all_distances(folder: Path) -> dict[str, dict[tuple[str, Place | None], float]]:
+    """What a sweep keeps of distances between sets, by name."""
+    return {name: read_distances(folder, name) for name in ("kernel", TO_ORIGINALS, "fid")}
 
 
 def read_distances(folder: Path, name: str = "kernel") -> dict[tuple[str, Place | None], float]:

@@ -20,7 +20,17 @@ from commin.evaluation import fid
 from commin.evaluation.bench import Bench, Outcome, Spec, Task
 from commin.evaluation.chunk import Chunk
 from commin.evaluation.config import SweepConfig
-from commin.evaluation.features import ORIGINALS, folder_of, kernel_distances, merge, read, save, write_distances
+from commin.evaluation.features import (
+    ORIGINALS,
+    TO_ORIGINALS,
+    distances_to_originals,
+    folder_of,
+    kernel_distances,
+    merge,
+    read,
+    save,
+    write_distances,
+)
 from commin.evaluation.records import FORMAT, WHOLE_SET, append_lines, drop_torn_line, read_lines
 from commin.evaluation.systems.base import Point, place_of
 from commin.evaluation.workers import Workers, execute
@@ -73,6 +83,7 @@ def run_sweep(
     _originals(bench, folder, batch, lambda chunk: pool(chunk.seen) if chunk.seen else None)
     merge(folder)
     write_distances(kernel_distances(folder, bench.train, places), folder)
+    write_distances(distances_to_originals(folder, places), folder, TO_ORIGINALS)
     if bench.inception is not None:
         inception = bench.inception
         _originals(bench, folder / fid.FOLDER, batch, lambda chunk: inception(chunk.images))

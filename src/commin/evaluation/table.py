@@ -6,6 +6,7 @@ Nothing in it depends on the machine, the order of the work or an interruption: 
 import csv
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Row:
         beyond_retrieval: the LPIPS difference to ``retrieval``: only what is below 0 counts as restoration.
         lost: share of the pictures of which nothing arrived.
         kernel: squared kernel distance on SqueezeNet features to the train split's pictures.
+        kernel_to_originals: the same to the originals of these pictures, no picture meeting its own.
         fid: Fréchet distance on Inception features, where the sweep asked for it and has pictures enough.
     """
 
@@ -56,6 +58,7 @@ class Row:
     beyond_retrieval: Interval = MISSING
     lost: float = 0.0
     kernel: float = math.nan
+    kernel_to_originals: float = math.nan
     fid: float = math.nan
 
 
@@ -63,16 +66,20 @@ Distances = dict[tuple[str, Place | None], float]
 """Of a system at a place, or of the originals."""
 
 
-def summarise(results: Results, kernels: Distances | None = None, fids: Distances | None = None) -> list[Row]:
-    """The table's rows, by ρ, channel, SNRs, class and name."""
+def summarise(results: Results, distances: Mapping[str, Distances] | None = None) -> list[Row]:
+    """The table's rows, by ρ, channel, SNRs, class and name; ``distances`` by the names of `Row`'s."""
+
+    def measured(name: str, key: tuple[str, Place]) -> float:
+        return (distances or {}).get(name, {}).get(key, math.nan)
+
     rows = [
         replace(
-            _row(system, place, samples, results),
-            kernel=(kernels or {}).get((system, place), math.nan),
-            fid=(fids or {}).get((system, place), math.nan),
+            _row(*key, samples, results),
+            kernel=measured("kernel", key), kernel_to_originals=measured("kernel_to_originals", key),
+            fid=measured("fid", key),
         )
-        for (system, place), samples in results.items()
-    ]
+        for key, samples in results.items()
+    ]  # fmt: skip
     return sorted(rows, key=lambda row: (row.place.order, GROUPS.index(row.group), row.system))
 
 
@@ -122,7 +129,7 @@ def _digits(value: float) -> str:
 
 
 HEADER = ("ρ", "k", "channel", "SNR dB", "system", "class", "N", "PSNR dB [95 %]", "of MSE", "SSIM", "LPIPS [95 %]",
-          "LPIPS − deepjscc", "LPIPS − retrieval", "lost", "kernel", "FID")  # fmt: skip
+          "LPIPS − deepjscc", "LPIPS − retrieval", "lost", "kernel", "to originals", "FID")  # fmt: skip
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -135,7 +142,8 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{row.pictures}/{row.identities}" if row.pictures else "set", _text(row.psnr_db, 2),
         f"{row.psnr_of_mse_db:.2f}", "" if math.isnan(row.ssim) else f"{row.ssim:.3f}", _text(row.lpips, 3),
         _text(row.lpips_gain, 3), _text(row.beyond_retrieval, 3), f"{row.lost:.0%}" if row.lost else "",
-        "" if math.isnan(row.kernel) else f"{row.kernel:.4g}", "" if math.isnan(row.fid) else f"{row.fid:.1f}",
+        *("" if math.isnan(value) else f"{value:.4g}" for value in (row.kernel, row.kernel_to_originals)),
+        "" if math.isnan(row.fid) else f"{row.fid:.1f}",
     )  # fmt: skip
 
 

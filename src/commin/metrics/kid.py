@@ -23,6 +23,23 @@ def kernel_distance(a: Tensor, b: Tensor, own_b: float | None = None) -> float:
     return own_kernel(a) + second - 2 * float(_kernel(a, b).mean())
 
 
+def paired_kernel_distance(made: Tensor, originals: Tensor) -> float:
+    r"""Unbiased squared MMD of features (N, C) of pictures and of their originals, in the same order.
+
+    Σ_{i≠j} [k(a_i, a_j) + k(b_i, b_j) − 2·k(a_i, b_j)]/(N(N−1)), with the k of `kernel_distance`. No picture meets its
+    own original, to which it is near whatever it looks like; exactly 0 for pictures that are their originals. Source:
+    the one-sample statistic of Gretton et al., JMLR 13 (2012), eq. (4).
+
+    Raises:
+        ValueError: not as many of both, or fewer than two.
+    """
+    if len(made) != len(originals) or len(made) < 2:
+        raise ValueError("paired kernel distance: two pictures or more, and as many originals")
+    crossed = _kernel(made, originals)
+    across = float((crossed.sum() - crossed.trace()) / (len(made) * (len(made) - 1)))
+    return own_kernel(made) + own_kernel(originals) - 2 * across
+
+
 def own_kernel(x: Tensor) -> float:
     """Σ_{i≠j} k(x_i, x_j)/(N(N−1)) of features (N, C), N ≥ 2."""
     gram = _kernel(x, x)
