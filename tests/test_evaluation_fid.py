@@ -1,4 +1,4 @@
-"""Distances between sets. FID: one clear line where something is missing, and the distance where everything is there (a made-up extractor)."""
+"""Distances between sets; FID: one clear line where something is missing, else the distance (made-up extractor)."""
 
 import sys
 import types
