@@ -67,9 +67,8 @@ def summary(folder: Path) -> list[list[str]]:
         ratios = [number(row, "lpips") / beside(row, "lpips", "lpips_gain") for row in mine.values()]
         cost = sum(number(row, "psnr_gain") for row in mine.values()) / len(mine)
         ratio, row = sum(ratios) / len(mine), next(iter(mine.values()))
-        bases = [found[*key[:2], BASE] for key in mine]
-        kernel = sum(number(a, "kernel") / number(b, "kernel") for a, b in zip(mine.values(), bases, strict=True))
-        shown = f"{kernel / len(mine):.2f}" if row["pictures"] == bases[0]["pictures"] else "–"  # of equal N alone
+        kernel = sum(over(a, found[*key[:2], BASE], "kernel_to_originals") for key, a in mine.items()) / len(mine)
+        shown = "–" if math.isnan(kernel) else f"{kernel:.2f}"
         lines.append((ratio, [
             f"`{name}`", row["network_calls"], row["pictures"], signed(f"{cost:+.2f} dB"),
             f"{ratio:.2f} ({min(ratios):.2f}–{max(ratios):.2f})", shown, f"{times[name]:#.2g}".rstrip("."),
@@ -120,7 +119,7 @@ def heads(folder: Path, name: str, other: Path | None, every: bool) -> list[str]
         return ["ρ", "SNR dB", *(f"`{system}`" for system in dict.fromkeys(key[2] for key in rows(folder)))]
     if every:
         return ["system", "network calls", "pictures", "PSNR − DeepJSCC's", "LPIPS ÷ DeepJSCC's (points)",
-                "KID ÷ DeepJSCC's", "s a picture"]  # fmt: skip
+                "KID to the originals ÷ DeepJSCC's", "s a picture"]  # fmt: skip
     shown = "CommIN" if name == "commin-fast" else name
     return ["ρ", "k", "SNR dB", f"PSNR: DeepJSCC → {shown}", f"LPIPS-Squeeze: DeepJSCC → {shown}", "ratio",
             "retrieval's LPIPS", "below retrieval", f"KID to the originals: {shown} ÷ DeepJSCC",
