@@ -50,7 +50,8 @@ class PlaneNetwork(nn.Module):
     def forward(self, planes: Tensor, state: Tensor | None) -> Tensor:
         """The prediction or the update in float32, computed in the type of the weights, told the state (B, STATE)."""
         dtype = self.first.weight.dtype
-        h, state = each_sample(self.first, planes.to(dtype).movedim(1, 3)), None if state is None else state.to(dtype)
+        samples, state = planes.movedim(1, 3).contiguous(), None if state is None else state.to(dtype)
+        h = each_sample(self.first, samples.to(dtype))
         for block in self.blocks:
             h = block(h, state)
         return each_sample(self.last, F.leaky_relu(h)).movedim(3, 1).float()
