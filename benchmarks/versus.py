@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 
 from commin.evaluation.drawing import seconds
 from commin.evaluation.features import ORIGINALS, read_distances
@@ -144,11 +145,15 @@ def main() -> int:
         found = rows(folder)
         mine = [row for key, row in found.items() if key[2] == options.system]
         ratios = [number(row, "lpips") / beside(row, "lpips", "lpips_gain") for row in mine]
-        print(f"\nLPIPS ratio: mean {sum(ratios) / len(ratios):.2f}, worst {max(ratios):.2f}")
-        kernels = [over(row, found[row["bcr"], row["snr_db"], BASE], "kernel_to_originals") for row in mine]
-        if not any(map(math.isnan, kernels)):
-            mean = sum(kernels) / len(kernels)
-            print(f"KID to the originals ÷ DeepJSCC's: mean {mean:.2f}, worst {max(kernels):.2f}")
+        print(f"\nLPIPS ratio: mean {mean(ratios):.2f}, worst {max(ratios):.2f}")
+        bases = [found[row["bcr"], row["snr_db"], BASE] for row in mine]
+        real = read_distances(folder).get((ORIGINALS, None), math.nan)
+        for name, place in (("kernel_to_originals", "originals"), ("kernel", "train split")):
+            kernels = [over(*pair, name) for pair in zip(mine, bases, strict=True)]
+            if not any(map(math.isnan, kernels)):
+                print(f"KID to the {place} ÷ DeepJSCC's: mean {mean(kernels):.2f}, worst {max(kernels):.2f}")
+        own = mean([real / number(base, "kernel") for base in bases])
+        print(f"the originals' own to the train split ÷ DeepJSCC's: {own:.2f}")
     return 0
 
 
