@@ -52,6 +52,7 @@ STEPS: dict[str, tuple[set[str], str]] = {
     "faces64-cliff": ({"codec"}, "faces64-cliff.yaml"),
     "faces64-cliff-fixed": ({"codec"}, "faces64-cliff-fixed.yaml"),
     "receivers.json": (LINK, "receivers.py --only ablations,calls --pictures 46 --out {out}"),
+    "honesty.json": (LINK, "honesty.py --out {out}"),
     "ideals.json": (LINK, "ideals.py --out {out}"),
     "inverse.json": ({"codec", "generator"}, "inverse.py --only points --pictures 460 --batch 16 --out {out}"),
     "copies.json": (

@@ -146,6 +146,18 @@ def ideals() -> Cells:
     return [[label, *(shown.format(**found[name, *point]) for point in CORNERS)] for name, label in names.items()]
 
 
+def honesty() -> Cells:
+    """What the map of --samples says, and what is, in the least and the most doubtful tenth of all pixels."""
+    lines = []
+    for row in read("honesty.json")["rows"]:
+        ends = (f"{row['said'][end]:.3f}, {row['error'][end]:.3f}, {row['spread'][end]:.3f}" for end in (0, -1))
+        worst = max(abs(said / error - 1) for said, error in zip(row["said"], row["error"], strict=True))
+        lines.append(
+            [row["bcr"], signed(f"{row['snr_db']:g}"), *ends, f"{100 * worst:.0f} %", f"{row['spread_share']:.2f}"]
+        )
+    return lines
+
+
 def inverse() -> Cells:
     """InverseJSCC beside DeepJSCC."""
     lines = []
@@ -177,7 +189,7 @@ def mismatch() -> Cells:
 
 TABLES: dict[str, Callable[[], Cells]] = {
     "codec": codec, "parts": parts, "calls": calls, "inn": inn, "inns": inns, "flow": flow, "flow_inn": flow_inn,
-    "ideals": ideals, "literal": literal, "inverse": inverse, "mismatch": mismatch,
+    "ideals": ideals, "honesty": honesty, "literal": literal, "inverse": inverse, "mismatch": mismatch,
     "faces64": lambda: points(RESULTS / "faces64", "commin-fast"),
     "ffhq": lambda: [cells[:-1] for cells in points(RESULTS / "faces64-ffhq", "commin-fast")],
     "rivals": lambda: summary(RESULTS / "faces64-rivals"),

@@ -24,7 +24,7 @@ from commin.serve.app import PAGE, make_app  # noqa: E402
 from commin.serve.guard import DRAINED  # noqa: E402
 from commin.serve.line import CANCELLED, DONE, FAILED, FullError, Job, Line  # noqa: E402
 from commin.serve.photos import MAX_BYTES, Shelf, open_upload  # noqa: E402
-from commin.serve.pictures import SPREAD_TOP, heat, spread  # noqa: E402
+from commin.serve.pictures import MAP_TOP, heat  # noqa: E402
 from commin.serve.studio import Studio  # noqa: E402
 from commin.serve.task import FADE_DB, parse_task  # noqa: E402
 
@@ -109,7 +109,8 @@ def test_a_transmission_gives_pictures_symbols_records_and_fades(client: Any) ->
     assert plain["record"]["weights"]
     assert "samples" not in plain
     assert len(drawn["samples"]) == 3
-    assert drawn["spread"].startswith("data:image/png;base64,")
+    assert drawn["spread"]["picture"].startswith("data:image/png;base64,")
+    assert 0 < drawn["spread"]["mean"] < 1
     assert [step["snr_db"] for step in done["parts"][4]["steps"]] == list(FADE_DB)
     rest = client.get(f"/api/jobs/{begun.json()['job']}?have=4").json()
     assert [part["kind"] for part in rest["parts"]] == ["fade", "fade"]
@@ -288,10 +289,8 @@ def test_memory_of_photos_is_bounded() -> None:
     assert shelf.get(names[0]) is None
 
 
-def test_spread_and_its_colours() -> None:
-    samples = torch.stack([torch.full((3, 2, 2), 0.4), torch.full((3, 2, 2), 0.6)])
-    assert spread(samples) == pytest.approx(torch.full((2, 2), 0.1 * 2**0.5))
-    colours = heat(torch.tensor([[0.0, SPREAD_TOP / 2, SPREAD_TOP, 9.0]]))
+def test_colours_of_a_map() -> None:
+    colours = heat(torch.tensor([[0.0, MAP_TOP / 2, MAP_TOP, 9.0]]))
     brightness = colours.mean(0)[0]
     assert (brightness.diff() >= 0).all()
     assert torch.equal(colours[:, 0, 2], colours[:, 0, 3])

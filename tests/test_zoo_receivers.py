@@ -50,7 +50,7 @@ def parts(codec_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tu
     for inn in (False, True):
         save_flow(flow_from(prior, FlowConfig(link=link, inn=inn)), folder / f"flow-{inn}.safetensors")
     save_inn(Degradation(DegradationConfig(bcr="1/48", width=8, blocks=1, lifts=1)), folder / "inn.safetensors")
-    points = (FastPoint(bcr="1/48", snr_db=0),)
+    points = (FastPoint(bcr="1/48", snr_db=0, expected_error=(0.5, 0.4)),)
     write_settings(FastSettings(steps=STEPS, points=points), folder / "fast.json")
     return [
         (codec_file, ["--crop", "celeba"]), (folder / "prior", []), (folder / "inn.safetensors", []),
@@ -128,16 +128,16 @@ def test_what_is_missing_is_named() -> None:
 
 
 @pytest.mark.usefixtures("own")
-def test_transmit_shows_samples_mean_and_spread(photo: Path, tmp_path: Path) -> None:
+def test_transmit_shows_samples_mean_and_expected_error(photo: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     said = run("transmit", photo, "--model", "own", "--samples", "3", "--naturalness", "0.7", "-o", out)
     assert "dB below the mean" in said
     names = {path.name for path in out.glob("photo.commin-fast.+0dB.*")}
     assert names == {
-        f"photo.commin-fast.+0dB.{what}.png" for what in ("sample1", "sample2", "sample3", "mean", "spread")
+        f"photo.commin-fast.+0dB.{what}.png" for what in ("sample1", "sample2", "sample3", "mean", "spread", "error")
     }
     assert (out / "photo.deepjscc.+0dB.png").is_file()
-    assert Image.open(out / "photo.png").height > 4 * 256  # DeepJSCC, a sample, the mean, the spread
+    assert Image.open(out / "photo.png").height > 4 * 256  # DeepJSCC, a sample, the mean, its expected error
     records = json.loads((out / "transmit.json").read_text())
     assert [record["system"] for record in records] == ["deepjscc", "commin-fast"]
     assert records[1]["network_calls"] == STEPS
@@ -186,9 +186,12 @@ def test_fit_writes_a_table_and_goes_on(photo: Path, tmp_path: Path) -> None:
     assert [point.snr_db for point in settings.points] == [-5, 5]
     assert all(len(point.weights) == 2 and 0 <= point.naturalness <= 1 for point in settings.points)
     assert all(0 <= weight <= 1 for point in settings.points for weight in point.weights)
-    fusion = ("--method", "fusion", "--snr", "0", "-o", tmp_path / "fusion.json")
+    assert all(len(point.expected_error) == 2 for point in settings.points)
+    fusion = ("--method", "fusion", "--samples", "1", "--snr", "0", "-o", tmp_path / "fusion.json")
     assert run(*options[:-2], *fusion).count("naturalness") == 1
-    assert len(read_settings(FastSettings, tmp_path / "fusion.json").points[0].inn_gains) == 2
+    (fused,) = read_settings(FastSettings, tmp_path / "fusion.json").points
+    assert len(fused.inn_gains) == 2
+    assert fused.expected_error == ()
     symbol = ("--receiver", "commin-symbol", "--snr", "0", "-o", tmp_path / "symbol.json")
     assert run(*options[:-2], *symbol).count("naturalness") == 1
     zero = ("--receiver", "sing-zero", "--snr", "0", "-o", tmp_path / "zero.json")

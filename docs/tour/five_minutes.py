@@ -98,13 +98,14 @@ plt.show()
 # What is imagined
 # ----------------
 #
-# The prior fills in what did not arrive, and fills it in differently each time. Draw several pictures: what they agree
-# on was received, or is what faces always have; where they differ, in the bright parts of the map, they are imagined.
+# The prior fills in what did not arrive, and fills it in differently each time. Draw several pictures: where they
+# differ they are imagined. Where they agree they may be so too, as they all begin at the same estimate. So the map says
+# how wrong their mean likely is at each pixel, learnt from pictures whose originals were known.
 
-samples = link.transmit(images, snr_db=-5, seed=0, samples=8).samples[0]  # (8, 3, 64, 64)
-mean, spread = samples.mean(0), samples.std(0).mean(0)
-names = ["a sample", "another", "a third", "mean of 8", f"spread, up to {spread.max():.2f}"]
-show([[*samples[:3], mean, spread]], [names])
+result = link.transmit(images, snr_db=-5, seed=0, samples=8)
+samples, error = result.samples[0], result.expected_error[0]  # (8, 3, 64, 64), (64, 64)
+names = ["a sample", "another", "a third", "mean of 8", f"its expected error, up to {error.max():.2f}"]
+show([[*samples[:3], samples.mean(0), error]], [names])
 
 # %%
 # How natural?
@@ -124,7 +125,7 @@ show([[picture[0] for picture in mixed]], [names])
 # ------------------------------
 #
 # ``commin transmit photo.jpg --bcr 1/48 --snr -5,0,5 --samples 4 --naturalness 0.7 -o out`` writes each picture, the
-# map of what is imagined, a labelled panel and a JSON record.
+# map of what is likely wrong, a labelled panel and a JSON record.
 #
 # Go on with the :doc:`concepts </concepts>` or with :doc:`your own pictures </own-data>`, and see
 # :doc:`what it cannot do </limits>` before you believe a face.

@@ -13,15 +13,24 @@ from commin.channels.equalizer import Equalizer, equalize
 from commin.codec.deepjscc import DeepJSCC
 from commin.randomness import image_generators
 from commin.receivers.base import Arrival, Receiver
+from commin.receivers.expected_error import expected_error
 from commin.units import ChannelUse, measured_snr_db
 
 
 @dataclass(frozen=True)
 class Reception:
-    """What a receiver made of symbols: the DeepJSCC ``estimate`` (B, 3, H, W) and ``samples`` (B, S, 3, H, W)."""
+    """What a receiver made of symbols.
+
+    Attributes:
+        estimate: the DeepJSCC picture, (B, 3, H, W) in [0, 1].
+        samples: restored pictures, (B, S, 3, H, W) in [0, 1].
+        expected_error: of their mean, at each pixel, (B, H, W), by `commin.receivers.expected_error`; None for a single
+            sample and for receivers that it was not fitted for.
+    """
 
     estimate: Tensor
     samples: Tensor
+    expected_error: Tensor | None
 
     @property
     def images(self) -> Tensor:
@@ -150,7 +159,9 @@ class Link:
         size = (sent.images.shape[-2], sent.images.shape[-1])
         got = self.receive(sent.received, size, image_generators(sent.images, sent.seed, "receiver"), samples)
         use = ChannelUse.of(sent.images, sent.symbols)
-        return Transmission(got.estimate, got.samples, sent.symbols, sent.received, sent.measured_snr_db, use)
+        return Transmission(
+            got.estimate, got.samples, got.expected_error, sent.symbols, sent.received, sent.measured_snr_db, use
+        )
 
     @torch.no_grad()
     def receive(
@@ -172,7 +183,8 @@ class Link:
         symbols, snr_db = equalize(received, self.equalizer)
         estimate = self.codec.decode(symbols, snr_db, size)
         arrival = Arrival(estimate, symbols, snr_db, self.bcr, self.codec)
-        return Reception(estimate, self.receiver.restore(arrival, generators, samples))
+        restored = self.receiver.restore(arrival, generators, samples)
+        return Reception(estimate, restored, expected_error(self.receiver, restored, arrival))
 
     def _snrs(self, value: float | Sequence[float] | Tensor, count: int, name: str) -> Tensor:
         snrs = torch.as_tensor(value, dtype=torch.float32, device=self.device)

@@ -28,6 +28,9 @@ def fit(
     drop: Annotated[float, typer.Option(help="PSNR in dB that what is shown may cost.")] = 0.9,
     cutoffs: Annotated[str, typer.Option(help="f₀ to choose from by LPIPS, in 0..1.")] = "0",
     details: Annotated[str, typer.Option(help="g to choose from by LPIPS, in 0..2.")] = "1",
+    samples: Annotated[
+        int, typer.Option(min=1, help="Of each picture; with several, the expected error of their mean is fitted too.")
+    ] = 4,
     data: Annotated[Path | None, typer.Option(help="Folder or zip; else COMMIN_DATA.")] = None,
     split: Annotated[str, typer.Option(help="Split to fit on; not one that codec, INN or prior saw.")] = "valid",
     limit: Annotated[int, typer.Option(min=1, help="Pictures to fit on.")] = 256,
@@ -63,7 +66,7 @@ def fit(
         for decibels in numbers(snr, "--snr"):
             if any(point.bcr == ratio and point.snr_db == decibels for point in done):
                 continue
-            point = fitter.fit(receiver, ratio, decibels, settings, method, whiten, drop, choices)
+            point = fitter.fit(receiver, ratio, decibels, settings, method, whiten, drop, choices, samples)
             done = (*done, point)
             try:
                 write_settings(form.model_validate({**settings.model_dump(), "points": done}), out)

@@ -19,7 +19,8 @@ from commin.evaluation.single import record_lines, single_record
 from commin.images import frame, open_photo, save_picture, to_picture, to_tensor
 from commin.link import Link, Sent, Transmission
 from commin.metrics.pixels import psnr
-from commin.serve.pictures import SPREAD_TOP, heat, spread
+from commin.receivers.expected_error import deviation
+from commin.serve.pictures import MAP_TOP, heat
 from commin.zoo.cards import find_card
 from commin.zoo.load import weights_of
 from commin.zoo.receivers import SAMPLERS
@@ -52,7 +53,7 @@ class Sender:
         for system, link in self.links.items():
             weights = weights_of(self.model, link.bcr, system)
             original = Cell(image, "original", (f"{image.shape[-1]} x {image.shape[-2]}",))
-            one, means, spreads = [original], [_gap(image)], [_gap(image)]
+            one, means, maps = [original], [_gap(image)], [_gap(image)]
             for (snr, design), (sent, took) in zip(self.points, sendings, strict=True):
                 self.bar.label = f"{system}, {snr:g} dB"
                 begin = time.perf_counter()
@@ -65,14 +66,13 @@ class Sender:
                     snr_db=snr, design_snr_db=design, seed=self.seed, seconds=took + time.perf_counter() - begin,
                     weights=weights, note=note, refinement=self.refinement,
                 )  # fmt: skip
-                pictures = result.samples[0].cpu()
-                cells = _cells(system, snr, pictures, record, image)
-                self._save(folder, f"{stem}.{system}.{snr:+g}dB", pictures, cells)
+                cells = _cells(system, snr, result, record, image)
+                self._save(folder, f"{stem}.{system}.{snr:+g}dB", result)
                 self._print(record, result, image)
-                for row, cell in zip((one, means, spreads), cells, strict=False):
+                for row, cell in zip((one, means, maps), cells, strict=False):
                     row.append(cell)
                 yield record
-            rows += [one, means, spreads] if self._samples(system) > 1 else [one]
+            rows += [one, means, maps] if self._samples(system) > 1 else [one]
         heading = f"{photo.name}   BCR {_ratio(record)}, k = {record.k} symbols, {self.channel}"
         save_picture(panel(rows, heading), folder / f"{stem}.png")
         print(f"picture: {folder / f'{stem}.png'}")
@@ -127,14 +127,17 @@ class Sender:
         return note
 
     @staticmethod
-    def _save(folder: Path, name: str, pictures: Tensor, cells: Sequence[Cell]) -> None:
+    def _save(folder: Path, name: str, result: Transmission) -> None:
+        pictures = result.samples[0].cpu()
         if len(pictures) == 1:
             save_picture(to_picture(pictures[0]), folder / f"{name}.png")
             return
         for number, picture in enumerate(pictures, start=1):
             save_picture(to_picture(picture), folder / f"{name}.sample{number}.png")
-        save_picture(to_picture(cells[1].image), folder / f"{name}.mean.png")
-        save_picture(to_picture(cells[2].image), folder / f"{name}.spread.png")
+        save_picture(to_picture(pictures.mean(0)), folder / f"{name}.mean.png")
+        save_picture(to_picture(heat(deviation(pictures))), folder / f"{name}.spread.png")
+        if result.expected_error is not None:
+            save_picture(to_picture(heat(result.expected_error[0].cpu())), folder / f"{name}.error.png")
 
     def _print(self, record: Record, result: Transmission, image: Tensor) -> None:
         price = ""
@@ -152,20 +155,20 @@ class Sender:
         )
 
 
-def _cells(system: str, snr: float, pictures: Tensor, record: Record, image: Tensor) -> list[Cell]:
-    """The first picture; where there are several also their mean, and their standard deviation over colours."""
+def _cells(system: str, snr: float, result: Transmission, record: Record, image: Tensor) -> list[Cell]:
+    """The first picture; where there are several also their mean and how wrong it likely is, or else their spread."""
+    pictures = result.samples[0].cpu()
     first = Cell(pictures[0], f"{snr:g} dB, {system}", record_lines(record))
     if len(pictures) == 1:
         return [first]
-    mean, deviation = pictures.mean(0), spread(pictures)
+    mean, apart = pictures.mean(0), deviation(pictures)
+    title, shown = "spread of the samples", apart
+    if result.expected_error is not None:
+        title, shown = "expected error of the mean", result.expected_error[0].cpu()
     return [
         first,
         Cell(mean, f"mean of {len(pictures)}", (f"PSNR {float(psnr(mean[None], image[None])):.2f} dB",)),
-        Cell(
-            heat(deviation),
-            "spread: what is imagined",
-            (f"brightest: std of {SPREAD_TOP:g}, mean {float(deviation.mean()):.3f}",),
-        ),
+        Cell(heat(shown), title, (f"mean {float(shown.mean()):.3f}, brightest {MAP_TOP:g}",)),
     ]
 
 

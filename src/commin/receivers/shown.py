@@ -11,7 +11,7 @@ against naturalness.
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -34,6 +34,7 @@ class ShownPoint(BaseModel):
         naturalness: α in [0, 1].
         cutoff: f₀, 1 for the highest frequency of a row; 0 shows all frequencies.
         detail: g, of what lies above.
+        expected_error: a and b of `commin.receivers.expected_error`; empty where they were not fitted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +44,7 @@ class ShownPoint(BaseModel):
     naturalness: float = Field(1.0, ge=0, le=1)
     cutoff: float = Field(0.0, ge=0, le=1)
     detail: float = Field(1.0, ge=0, le=2)
+    expected_error: tuple[float, float] | tuple[()] = ()
 
     @field_validator("bcr")
     @classmethod
@@ -51,7 +53,15 @@ class ShownPoint(BaseModel):
 
     def plain(self) -> Self:
         """The same point with its samples shown as they are drawn."""
-        return self.model_copy(update={"naturalness": 1.0, "cutoff": 0.0, "detail": 1.0})
+        return self.model_copy(update={"naturalness": 1.0, "cutoff": 0.0, "detail": 1.0, "expected_error": ()})
+
+
+class Shown(Protocol):
+    """Settings with such a table."""
+
+    @property
+    def points(self) -> Sequence[ShownPoint]:
+        """The table."""
 
 
 def show(pictures: Tensor, arrival: Arrival, points: Sequence[ShownPoint], naturalness: float | None) -> Tensor:
@@ -65,15 +75,22 @@ def show(pictures: Tensor, arrival: Arrival, points: Sequence[ShownPoint], natur
     """
     y = arrival.estimate
     if points:
-        numbers = [(Fraction(p.bcr), p.snr_db, torch.tensor([p.naturalness, p.cutoff, p.detail])) for p in points]
-        share, cutoff, detail = interpolate_link(numbers, arrival.bcr, arrival.snr_db).to(y.device).unbind(1)
+        numbers = [(Fraction(p.bcr), p.snr_db, torch.tensor([p.cutoff, p.detail])) for p in points]
+        cutoff, detail = interpolate_link(numbers, arrival.bcr, arrival.snr_db).to(y.device).unbind(1)
         pictures = with_detail(y[:, None], pictures, cutoff[:, None], detail[:, None])
-    else:
-        share = torch.ones_like(arrival.snr_db)
-    if naturalness is not None:
-        share = torch.full_like(share, naturalness)
+    share = naturalness_of(arrival, points, naturalness)
     middle = pictures.mean(1, keepdim=True) if pictures.shape[1] > 1 else y[:, None]
     return torch.lerp(middle.expand_as(pictures), pictures, share[:, None, None, None, None])
+
+
+def naturalness_of(arrival: Arrival, points: Sequence[ShownPoint], naturalness: float | None) -> Tensor:
+    """α of each picture, (B,): the given one, else the table's, else 1."""
+    if naturalness is not None:
+        return torch.full_like(arrival.snr_db, naturalness)
+    if not points:
+        return torch.ones_like(arrival.snr_db)
+    numbers = [(Fraction(p.bcr), p.snr_db, torch.tensor([p.naturalness])) for p in points]
+    return interpolate_link(numbers, arrival.bcr, arrival.snr_db).to(arrival.snr_db).squeeze(1)
 
 
 def with_detail(y: Tensor, x: Tensor, cutoff: Tensor, detail: Tensor) -> Tensor:

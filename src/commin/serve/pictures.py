@@ -1,4 +1,4 @@
-"""Pictures for the page: PNGs inside URLs, and the map of what differs between samples."""
+"""Pictures for the page: PNGs inside URLs, and maps of what differs between samples and of what is likely wrong."""
 
 import base64
 from io import BytesIO
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from commin.images import to_picture
 
-SPREAD_TOP = 0.25
-"""The standard deviation, in units of white, that the map's last colour stands for."""
+MAP_TOP = 0.25
+"""The deviation or error, in units of white, that the map's last colour stands for."""
 
 COLOURS = ((4, 5, 20), (80, 18, 110), (180, 55, 100), (245, 125, 60), (252, 250, 190))
-"""From none to `SPREAD_TOP`: dark to bright, so that it also reads without colour."""
+"""From none to `MAP_TOP`: dark to bright, so that it also reads without colour."""
 
 
 def data_url(picture: Image.Image, kind: str = "PNG") -> str:
@@ -33,15 +33,10 @@ def image_url(image: Tensor) -> str:
     return data_url(to_picture(image.cpu()))
 
 
-def spread(samples: Tensor) -> Tensor:
-    """Standard deviation over S ≥ 2 samples (S, 3, H, W), its variance averaged over the colours: (H, W)."""
-    return samples.var(0, correction=1).mean(0).sqrt()
-
-
 def heat(deviation: Tensor) -> Tensor:
-    """A deviation (H, W) as colours (3, H, W): `COLOURS` spread evenly over 0 … `SPREAD_TOP`."""
+    """A deviation or error (H, W) as colours (3, H, W): `COLOURS` spread evenly over 0 … `MAP_TOP`."""
     stops = torch.tensor(COLOURS, dtype=torch.float32) / 255
-    place = (deviation / SPREAD_TOP).clamp(0, 1) * (len(stops) - 1)
+    place = (deviation / MAP_TOP).clamp(0, 1) * (len(stops) - 1)
     low = place.floor().long().clamp(max=len(stops) - 2)
     share = (place - low).unsqueeze(-1)
     return torch.lerp(stops[low], stops[low + 1], share).permute(2, 0, 1)

@@ -17,9 +17,10 @@ from commin.evaluation.single import record_lines, single_record
 from commin.link import Transmission
 from commin.metrics.lpips import try_lpips
 from commin.metrics.pixels import psnr
+from commin.receivers.expected_error import deviation
 from commin.serve.line import Job, Part
 from commin.serve.links import Links
-from commin.serve.pictures import SPREAD_TOP, encoded, heat, image_url, spread
+from commin.serve.pictures import MAP_TOP, encoded, heat, image_url
 from commin.serve.task import FADE_DB, MAX_SAMPLES, Task
 from commin.units import capacity_bits, db_to_linear
 from commin.zoo import receivers as registry
@@ -67,7 +68,6 @@ class Studio:
             "channels": list(CHANNELS),
             "snr_range_db": list(self.config.snr_range_db),
             "max_samples": MAX_SAMPLES,
-            "spread_top": SPREAD_TOP,
             "version": commin.__version__,
         }
 
@@ -92,9 +92,8 @@ class Studio:
                 record, result = self._restore(task, name, image)
                 if not records:
                     job.publish(_symbols(result, task.snr_db))
-                pictures = result.samples[0].cpu()
-                job.publish(_restored(record, pictures, image))
-                cells.append(Cell(pictures[0], f"{task.snr_db:g} dB, {name}", record_lines(record)))
+                job.publish(_restored(record, result, image))
+                cells.append(Cell(result.images[0].cpu(), f"{task.snr_db:g} dB, {name}", record_lines(record)))
                 records.append(record)
             self._files(job, task, records, cells)
             for name in task.receivers if task.fade else ():
@@ -168,13 +167,19 @@ def _symbols(result: Transmission, snr_db: float) -> Part:
     }
 
 
-def _restored(record: Record, pictures: Tensor, image: Tensor) -> Part:
+def _restored(record: Record, result: Transmission, image: Tensor) -> Part:
+    pictures = result.samples[0].cpu()
     part: Part = {"kind": "restored", "picture": image_url(pictures[0]), "record": record.as_json()}
     if len(pictures) > 1:
-        mean, deviation = pictures.mean(0), spread(pictures)
+        mean = pictures.mean(0)
         part["samples"] = [image_url(picture) for picture in pictures]
         part["mean"] = image_url(mean)
         part["mean_psnr_db"] = round(float(psnr(mean[None], image[None])), 2)
-        part["spread"] = image_url(heat(deviation))
-        part["spread_mean"] = round(float(deviation.mean()), 4)
+        part["spread"] = _map(deviation(pictures))
+        if result.expected_error is not None:
+            part["error"] = _map(result.expected_error[0].cpu())
     return part
+
+
+def _map(values: Tensor) -> Part:
+    return {"picture": image_url(heat(values)), "mean": round(float(values.mean()), 4), "top": MAP_TOP}

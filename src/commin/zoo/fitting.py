@@ -20,9 +20,10 @@ from commin.receivers.commin_fit import Examples, fit_doubt, fit_fusion, fit_sta
 from commin.receivers.commin_fusion import chunked
 from commin.receivers.commin_settings import FastPoint, FastSettings
 from commin.receivers.diffcom import DiffComSettings, HiFiSettings
+from commin.receivers.expected_error import fit_expected_error
 from commin.receivers.guided import GuidedPoint, GuidedSettings
 from commin.receivers.pmrf import PmrfSettings
-from commin.receivers.shown import PLAIN, ShownPoint, fit_shown
+from commin.receivers.shown import PLAIN, ShownPoint, fit_shown, show
 from commin.receivers.sing_inn import SingINNSettings
 from commin.receivers.sing_zero import ZeroSettings, fit_zero
 from commin.zoo.cards import find_card
@@ -96,6 +97,7 @@ class Fitter:
         whiten: bool = False,
         drop_db: float = 0.9,
         choices: Sequence[tuple[float, float]] = PLAIN,
+        samples: int = 1,
     ) -> ShownPoint:
         """The point of one ρ and SNR.
 
@@ -109,6 +111,7 @@ class Fitter:
             whiten: whether the start of commin-fast is fitted too.
             drop_db: PSNR in dB that what is shown may cost.
             choices: f₀ and g to choose from, by LPIPS if there are several.
+            samples: of each picture; with several, the expected error of their mean is fitted too.
 
         Raises:
             UserError: several choices without LPIPS' backbone, or weights that the model lacks.
@@ -128,9 +131,13 @@ class Fitter:
             whole.to(self.device)
         snrs = torch.full((len(estimates),), snr_db, device=self.device)
         arrival = Arrival(estimates, symbols, snrs, plain.bcr, plain.codec)
-        samples = whole.restore(arrival, self._generators("naturalness"), 1)[:, 0]
+        drawn = whole.restore(arrival, self._generators("naturalness"), samples)
         loss = chunked(load_lpips().to(self.device), 64) if len(choices) > 1 else None
-        return point.model_copy(update=fit_shown(estimates, samples, self.images, drop_db, choices, loss))
+        point = point.model_copy(update=fit_shown(estimates, drawn[:, 0], self.images, drop_db, choices, loss))
+        if samples == 1:
+            return point
+        law = fit_expected_error(show(drawn, arrival, (point,), 1.0), self.images)
+        return point.model_copy(update={"expected_error": law})
 
     def _walk(
         self,

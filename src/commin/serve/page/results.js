@@ -17,6 +17,12 @@ function figure(url, alt, title, ...lines) {
   return element("figure", [element("img", "", { src: url, alt, width: 64, height: 64 }), caption]);
 }
 
+// A map of errors or deviations in units of white.
+function map(part, alt, title) {
+  const mean = part.mean.toFixed(3);
+  return figure(part.picture, `${alt}; ${mean} of white in the mean`, title, `mean ${mean}, brightest ${part.top}`);
+}
+
 // Put `made` in the place of what has the same key, so that pictures change without the page jumping.
 function place(shelf, key, made) {
   made.dataset.key = key;
@@ -51,7 +57,8 @@ export function restored(part) {
   if (!part.samples) return;
   const strip = element("div", "", { class: "pictures" });
   strip.append(
-    figure(part.spread, `Where the samples of ${record.system} differ; mean deviation ${part.spread_mean.toFixed(3)} of white`, "uncertainty", `mean ${part.spread_mean.toFixed(3)}, brightest 0.25`),
+    ...(part.error ? [map(part.error, "How wrong the mean is likely to be", "expected error")] : []),
+    map(part.spread, `Where the samples of ${record.system} differ`, "spread"),
     figure(part.mean, `Mean of the samples: PSNR ${number(part.mean_psnr_db, 2)} dB`, "mean", `PSNR ${number(part.mean_psnr_db, 2)} dB`),
     ...part.samples.map((url, index) => figure(url, `Sample ${index + 1} of ${record.system}`, `sample ${index + 1}`)),
   );

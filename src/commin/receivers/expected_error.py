@@ -1,0 +1,68 @@
+r"""How far the mean of several samples is likely to lie from the original, told from how far they lie apart.
+
+    e = a·s^b,  s² the variance of the samples at a pixel,  e² = E(mean of the samples − x)² there,
+
+each averaged over the colours, both in units of white, s before the naturalness α brings samples together. Pictures
+drawn from the exact posterior would have a = b = 1, but for the number of samples. Those of a walk from the estimate
+share its errors and lie closer together than to the original; where they differ most they are wrong most all the same.
+a and b are fitted on pictures whose originals are known, for each ρ and SNR.
+"""
+
+from fractions import Fraction
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from commin.receivers.base import Arrival, Receiver
+from commin.receivers.commin_table import DIGITS, interpolate_link
+from commin.receivers.shown import Shown, naturalness_of
+
+BINS = 40
+"""Groups of pixels of like s, as many in each, that the law is fitted to."""
+
+LEAST = 1e-4
+"""s below this is taken for it."""
+
+
+@runtime_checkable
+class Tabled(Protocol):
+    """A receiver whose table says what is shown of its samples."""
+
+    settings: Shown
+    naturalness: float | None
+
+
+def deviation(samples: Tensor) -> Tensor:
+    """s, (..., H, W), of S ≥ 2 samples (..., S, 3, H, W): the root of their variance, averaged over the colours."""
+    return samples.var(-4, correction=1).mean(-3).sqrt()
+
+
+def expected_error(receiver: Receiver, samples: Tensor, arrival: Arrival) -> Tensor | None:
+    """e of each pixel, (B, H, W), for samples (B, S, 3, H, W) as the receiver showed them.
+
+    None for a single sample, a receiver without a table or one that was not fitted for it, and for α = 0.
+    """
+    if samples.shape[1] < 2 or not isinstance(receiver, Tabled):
+        return None
+    share = naturalness_of(arrival, receiver.settings.points, receiver.naturalness)
+    laws = [(Fraction(p.bcr), p.snr_db, torch.tensor(p.expected_error)) for p in receiver.settings.points]
+    if not laws or not all(len(law) for *_, law in laws) or not bool((share > 0).all()):
+        return None
+    a, b = interpolate_link(laws, arrival.bcr, arrival.snr_db).to(samples.device)[:, :, None, None].unbind(1)
+    return a * (deviation(samples) / share[:, None, None]).clamp_min(LEAST) ** b
+
+
+def fit_expected_error(samples: Tensor, images: Tensor) -> tuple[float, float]:
+    """a and b of samples (M, S, 3, H, W) with α = 1 and their originals (M, 3, H, W), all in [0, 1].
+
+    Least squares in the logarithms of s and e, root mean squares over `BINS` groups of pixels, b at least 0.
+    """
+    s = deviation(samples).clamp_min(LEAST).flatten()
+    squared = (samples.mean(1) - images).square().mean(1).flatten()[s.argsort()]
+    groups = zip(s.sort().values.tensor_split(BINS), squared.tensor_split(BINS), strict=True)
+    logs = torch.stack([torch.stack([s.square().mean(), e.mean()]).log() / 2 for s, e in groups]).double()
+    x, y = logs.unbind(1)
+    moved = x - x.mean()
+    b = max(0.0, float((moved * y).sum() / moved.square().sum().clamp_min(1e-12)))
+    return round(float((y.mean() - b * x.mean()).exp()), DIGITS), round(b, DIGITS)
