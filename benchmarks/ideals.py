@@ -7,6 +7,7 @@ usage: python benchmarks/ideals.py [--pictures 32] [--out results/ideals.json]
   f⁻¹(c + w·(y − E[y|x0]), d).
 * exact INN, no noise: the same with y = D(z) and D(E(x0)), neither with noise.
 * true start: from the noised x, drawn to y. The best that this prior makes of its start level.
+* agreed: the picture nearest to 16 samples by LPIPS itself, by its gradient: what no choice of what is shown can beat.
 * true detail: f⁻¹(y, d) with the d of x, no walk: what a prior would reach that knew all that y does not tell.
 Drawn by the fitted weights and σ², or by 1 throughout and a tenth of σ², what has the lower LPIPS on 16 pictures of
 ``valid``. Points: one of
@@ -35,15 +36,19 @@ from commin.metrics.lpips import load_lpips
 from commin.metrics.pixels import psnr
 from commin.randomness import image_generators
 from commin.receivers.base import Arrival
-from commin.receivers.commin_fast import Correct, restore_fast
+from commin.receivers.commin_fast import CommINFast, Correct, restore_fast
 from commin.receivers.commin_fusion import Bands
 from commin.receivers.commin_rows import Rows
 from commin.receivers.commin_settings import FastSettings, RowSettings
 from commin.receivers.posterior import posterior_mean
 
 POINTS = (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0))
-WAYS = ("as it is", "no noise", "exact INN", "exact INN, no noise", "true start", "true detail")
-DRAWS, VALID = 4, 16
+WAYS = ("as it is", "no noise", "exact INN", "exact INN, no noise", "true start", "agreed", "true detail")
+FITTED = ("as it is", "agreed", "true detail")
+"""Ways by the fitted weights alone."""
+DRAWS, VALID, SAMPLES = 4, 16, 16
+STEPS, RATE = 150, 0.01
+"""Of the descent to what samples agree on."""
 Mimic = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -64,10 +69,30 @@ def restored(way: str, weight: float | None, images: Tensor, bcr: str, snr_db: f
             continue
         target, draws = (clean, 0) if "no noise" in way else (y, DRAWS)
         coarse: Mimic = partial(mimicked, link, draws) if "exact" in way else inn.coarse
-        correct, guide = partial(drawn, inn, target, coarse), partial(guided, receiver.prior.schedule, target, coarse)
+        correct, guide = partial(towards, inn, target, coarse), partial(guided, receiver.prior.schedule, target, coarse)
         arrival = Arrival(x if way == "true start" else target, sent.received.symbols, snrs, link.bcr, link.codec)
         generators = image_generators(x, sent.seed, "receiver")
+        if way == "agreed":
+            yield agreed(CommINFast(receiver.prior, inn, settings).restore(arrival, generators, SAMPLES)), y, x
+            continue
         yield restore_fast(receiver.prior, settings, correct, arrival, generators, 1, 1.0, None, guide)[:, 0], y, x
+
+
+def agreed(samples: Tensor) -> Tensor:
+    """The pictures (B, 3, H, W) of the least mean LPIPS to samples (B, S, 3, H, W), by Adam from the first of them."""
+    lpips, count = load_lpips(), samples.shape[1]
+    features = lpips.backbone(samples.flatten(0, 1))
+    picture = samples[:, 0].clone().requires_grad_()
+    optimizer = torch.optim.Adam([picture], RATE)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
+    with torch.enable_grad():
+        for _ in range(STEPS):
+            own = [part.repeat_interleave(count, dim=0) for part in lpips.backbone(picture.clamp(0, 1))]
+            optimizer.zero_grad()
+            lpips.distance(own, features).sum().backward()
+            optimizer.step()
+            schedule.step()
+    return picture.detach().clamp(0, 1)
 
 
 def trusting(settings: FastSettings, weight: float) -> FastSettings:
@@ -87,7 +112,7 @@ def guided(
     return posterior_mean(denoise, schedule, measured, target * 2 - 1, chosen.noise)
 
 
-def drawn(inn: Degradation, target: Tensor, coarse: Mimic, rows: Rows, chosen: RowSettings, bands: Bands) -> Correct:
+def towards(inn: Degradation, target: Tensor, coarse: Mimic, rows: Rows, chosen: RowSettings, bands: Bands) -> Correct:
     """The correction towards the target (R, 3, H, W), by the INN's c or by an exact one."""
 
     def move(step: int, x0: Tensor) -> Tensor:
@@ -133,7 +158,7 @@ def main() -> None:
             if any((row["way"], row["bcr"]) == (way, bcr) for row in rows):
                 continue
             weight = None
-            if way not in ("as it is", "true detail"):
+            if way not in FITTED:
                 ways = (None, 1.0)
                 weight = min(ways, key=lambda w: score(way, w, valid, bcr, snr_db)["lpips"])
             row = {"way": way, "bcr": bcr, "snr_db": snr_db, "weight": "fitted" if weight is None else weight}

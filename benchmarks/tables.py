@@ -140,6 +140,7 @@ def ideals() -> Cells:
         "as it is": "`commin-fast` as it is", "exact INN": "exact INN: the codec itself in the place of c",
         "no noise": "no noise on the symbols", "exact INN, no noise": "both",
         "true start": "begun at the noised true picture, not at the noised y",
+        "agreed": "what LPIPS itself makes of 16 samples, by its gradient",
         "true detail": "the detail d of the true picture: f⁻¹(y, d), no walk",
     }  # fmt: skip
     shown = "{psnr_db:.2f}, {lpips_ratio:.2f}"
