@@ -58,6 +58,13 @@ def test_the_fit_finds_the_law_that_made_the_originals(a: float, b: float) -> No
         assert found_a * apart**found_b == pytest.approx(a * apart**b, rel=0.1)
 
 
+def test_samples_that_are_the_original_have_a_law_too() -> None:
+    images = torch.full((2, 3, 8, 8), 0.5)
+    a, b = fit_expected_error(images[:, None].expand(-1, 2, -1, -1, -1), images)
+    assert a == pytest.approx(1e-4)
+    assert b == 0
+
+
 def test_the_law_of_the_table_is_applied_and_linear_in_decibels(samples: Tensor) -> None:
     expected = 0.5 * deviation(samples) ** 0.4
     for points in ((point(0, (0.5, 0.4)),), (point(-5, (0.4, 0.2)), point(5, (0.6, 0.6)))):

@@ -22,7 +22,7 @@ BINS = 40
 """Groups of pixels of like s, as many in each, that the law is fitted to."""
 
 LEAST = 1e-4
-"""s below this is taken for it."""
+"""s and e below this are taken for it."""
 
 
 @runtime_checkable
@@ -59,7 +59,7 @@ def fit_expected_error(samples: Tensor, images: Tensor) -> tuple[float, float]:
     Least squares in the logarithms of s and e, root mean squares over `BINS` groups of pixels, b at least 0.
     """
     s = deviation(samples).clamp_min(LEAST).flatten()
-    squared = (samples.mean(1) - images).square().mean(1).flatten()[s.argsort()]
+    squared = (samples.mean(1) - images).square().mean(1).clamp_min(LEAST**2).flatten()[s.argsort()]
     groups = zip(s.sort().values.tensor_split(BINS), squared.tensor_split(BINS), strict=True)
     logs = torch.stack([torch.stack([s.square().mean(), e.mean()]).log() / 2 for s, e in groups]).double()
     x, y = logs.unbind(1)
