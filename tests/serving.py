@@ -15,6 +15,7 @@ from torch import Tensor
 
 from commin.images import to_picture
 from commin.receivers.base import Arrival
+from commin.receivers.commin_settings import FastPoint, FastSettings
 from commin.zoo import receivers as registry
 from tests.conftest import smooth_images
 
@@ -29,6 +30,7 @@ class Slow:
 
     def __init__(self, progress: Callable[[int, int], None] | None, pause: float) -> None:
         self.progress, self.pause, self.naturalness = progress, pause, None
+        self.settings = FastSettings(points=(FastPoint(bcr="1/48", snr_db=0, expected_error=(0.5, 0.4)),))
 
     def restore(self, arrival: Arrival, generators: Sequence[torch.Generator], samples: int) -> Tensor:
         for step in range(self.network_calls):

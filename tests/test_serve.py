@@ -110,7 +110,7 @@ def test_a_transmission_gives_pictures_symbols_records_and_fades(client: Any) ->
     assert "samples" not in plain
     assert len(drawn["samples"]) == 3
     assert drawn["spread"]["picture"].startswith("data:image/png;base64,")
-    assert 0 < drawn["spread"]["mean"] < 1
+    assert 0 < drawn["spread"]["mean"] < drawn["error"]["mean"] < 1
     assert [step["snr_db"] for step in done["parts"][4]["steps"]] == list(FADE_DB)
     rest = client.get(f"/api/jobs/{begun.json()['job']}?have=4").json()
     assert [part["kind"] for part in rest["parts"]] == ["fade", "fade"]

@@ -104,7 +104,7 @@ plt.show()
 
 result = link.transmit(images, snr_db=-5, seed=0, samples=8)
 samples, error = result.samples[0], result.expected_error[0]  # (8, 3, 64, 64), (64, 64)
-names = ["a sample", "another", "a third", "mean of 8", f"its expected error, up to {error.max():.2f}"]
+names = ["a sample", "another", "a third", "mean of 8", f"expected error ≤ {error.max():.2f}"]
 show([[*samples[:3], samples.mean(0), error]], [names])
 
 # %%

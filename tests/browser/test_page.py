@@ -109,7 +109,7 @@ def test_a_photo_is_sent_and_what_arrived_is_shown(open_page: Callable[..., Any]
     expect(page.locator("#facts")).to_contain_text("1/48")
     expect(page.locator("#facts")).to_contain_text("carries 256 bits")
     expect(page.locator("#constellation svg")).to_be_visible()
-    expect(page.locator("#samples-shelf figure")).to_have_count(5)
+    expect(page.locator("#samples-shelf figure")).to_have_count(6)  # three samples, their mean, two maps
     expect(page.locator("#fades .strip")).to_have_count(2)
     expect(page.locator("#fades .strip figure")).to_have_count(12)
     with page.expect_download() as download:
