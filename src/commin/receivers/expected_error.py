@@ -8,15 +8,14 @@ share its errors and lie closer together than to the original; where they differ
 a and b are fitted on pictures whose originals are known, for each ρ and SNR.
 """
 
-from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from commin.receivers.base import Arrival, Receiver
-from commin.receivers.commin_table import DIGITS, interpolate_link
-from commin.receivers.shown import Shown, naturalness_of
+from commin.receivers.commin_table import DIGITS
+from commin.receivers.shown import Shown, between, naturalness_of
 
 BINS = 40
 """Groups of pixels of like s, as many in each, that the law is fitted to."""
@@ -45,11 +44,12 @@ def expected_error(receiver: Receiver, samples: Tensor, arrival: Arrival) -> Ten
     """
     if samples.shape[1] < 2 or not isinstance(receiver, Tabled):
         return None
-    share = naturalness_of(arrival, receiver.settings.points, receiver.naturalness)
-    laws = [(Fraction(p.bcr), p.snr_db, torch.tensor(p.expected_error)) for p in receiver.settings.points]
-    if not laws or not all(len(law) for *_, law in laws) or not bool((share > 0).all()):
+    points = receiver.settings.points
+    share = naturalness_of(arrival, points, receiver.naturalness)
+    if not points or not all(point.expected_error for point in points) or not bool((share > 0).all()):
         return None
-    a, b = interpolate_link(laws, arrival.bcr, arrival.snr_db).to(samples.device)[:, :, None, None].unbind(1)
+    laws = between(points, arrival, lambda point: point.expected_error).to(samples.device)
+    a, b = laws[:, :, None, None].unbind(1)
     return a * (deviation(samples) / share[:, None, None]).clamp_min(LEAST) ** b
 
 

@@ -75,8 +75,7 @@ def show(pictures: Tensor, arrival: Arrival, points: Sequence[ShownPoint], natur
     """
     y = arrival.estimate
     if points:
-        numbers = [(Fraction(p.bcr), p.snr_db, torch.tensor([p.cutoff, p.detail])) for p in points]
-        cutoff, detail = interpolate_link(numbers, arrival.bcr, arrival.snr_db).to(y.device).unbind(1)
+        cutoff, detail = between(points, arrival, lambda point: (point.cutoff, point.detail)).to(y.device).unbind(1)
         pictures = with_detail(y[:, None], pictures, cutoff[:, None], detail[:, None])
     share = naturalness_of(arrival, points, naturalness)
     middle = pictures.mean(1, keepdim=True) if pictures.shape[1] > 1 else y[:, None]
@@ -89,8 +88,13 @@ def naturalness_of(arrival: Arrival, points: Sequence[ShownPoint], naturalness: 
         return torch.full_like(arrival.snr_db, naturalness)
     if not points:
         return torch.ones_like(arrival.snr_db)
-    numbers = [(Fraction(p.bcr), p.snr_db, torch.tensor([p.naturalness])) for p in points]
-    return interpolate_link(numbers, arrival.bcr, arrival.snr_db).to(arrival.snr_db).squeeze(1)
+    return between(points, arrival, lambda point: (point.naturalness,)).to(arrival.snr_db).squeeze(1)
+
+
+def between(points: Sequence[ShownPoint], arrival: Arrival, numbers: Callable[[ShownPoint], Sequence[float]]) -> Tensor:
+    """Some numbers of a table's points at ρ and the SNR of each picture, by `interpolate_link`: (B, K)."""
+    table = [(Fraction(point.bcr), point.snr_db, torch.tensor(numbers(point))) for point in points]
+    return interpolate_link(table, arrival.bcr, arrival.snr_db)
 
 
 def with_detail(y: Tensor, x: Tensor, cutoff: Tensor, detail: Tensor) -> Tensor:
