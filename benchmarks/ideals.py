@@ -7,7 +7,7 @@ usage: python benchmarks/ideals.py [--pictures 32] [--out results/ideals.json]
   f⁻¹(c + w·(y − E[y|x0]), d).
 * exact INN, no noise: the same with y = D(z) and D(E(x0)), neither with noise.
 * true start: from the noised x, drawn to y. The best that this prior makes of its start level.
-* agreed: the picture nearest to 16 samples by LPIPS itself, by its gradient: what no choice of what is shown can beat.
+* agreed: the picture nearest to 16 samples by LPIPS itself, by its gradient: how far samples alone lead.
 * true detail: f⁻¹(y, d) with the d of x, no walk: what a prior would reach that knew all that y does not tell.
 Drawn by the fitted weights and σ², or by 1 throughout and a tenth of σ², what has the lower LPIPS on 16 pictures of
 ``valid``. Points: one of
