@@ -139,7 +139,7 @@ def test_what_arrives_is_clipped_as_a_receiver_has_it(tmp_path: Path, monkeypatc
     images = torch.rand(4, 3, 64, 64)
     rows = trained.draw(images, torch.Generator().manual_seed(0))
     monkeypatch.setattr(trained.link, "picture", lambda *_: images * 4 - 2)
-    assert torch.equal(trained.receive(rows), (images * 4 - 2).clamp(0, 1))
+    assert torch.equal(trained.link.estimate(trained.codec, rows), (images * 4 - 2).clamp(0, 1))
 
 
 @pytest.mark.usefixtures("own")
@@ -147,7 +147,7 @@ def test_a_perfect_velocity_costs_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     """The loss is that of x − (y + σ·n), over r²."""
     trained = training(make_run(tmp_path, inn=False))
     rows = trained.draw(smooth_images(6), torch.Generator().manual_seed(0))
-    y = trained.receive(rows) * 2 - 1
+    y = trained.link.estimate(trained.codec, rows) * 2 - 1
     right = rows["images"] * 2 - 1 - (y + 0.1 * rows["start"])
     for added, loss in ((0.0, 0.0), (0.3, 0.09 / (4 * 0.1 + 0.01))):
         monkeypatch.setattr(trained.flow, "velocity", lambda x, s, r, seen, added=added: right + added)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    kind: Annotated[str, typer.Argument(help="What to train: codec, inn, prior, gan, decoder or flow.")],
+    kind: Annotated[str, typer.Argument(help="What to train: codec, inn, prior, gan, decoder, flow or one-step.")],
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
     data: Annotated[Path | None, typer.Option(help="Folder or zip of images; else COMMIN_DATA.")] = None,
     runs: Annotated[Path | None, typer.Option(help="Where run folders live; else COMMIN_HOME/runs.")] = None,

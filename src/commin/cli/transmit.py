@@ -25,7 +25,7 @@ def transmit(
         str | None,
         typer.Option(
             help="deepjscc, commin-fast, commin-symbol, commin-late, commin, sing-zero, sing-inn, diffcom, "
-            "diffcom-hifi, jscc-lpips, pmrf, pmrf-inn or inverse-jscc; several separated by commas.",
+            "diffcom-hifi, jscc-lpips, pmrf, pmrf-inn, one-step or inverse-jscc; several separated by commas.",
             show_default="deepjscc,commin-fast where the model has both",
         ),
     ] = None,

@@ -14,6 +14,9 @@ a sample, known for every ρ and SNR. If e were white noise, x_t = √ᾱ_t·x_s
 That is how v is computed, whatever the network puts out. Nothing is divided by 1 − s, v/r is of order one, and a flow
 that has learnt nothing yet is the prior that takes y's error for noise. What else it sees, y and perhaps the INN's
 correction, enters by channels whose weights start at zero.
+
+The same network trained for one step alone, y + v(y, 0) with σ = 0, is no flow any more but one call from y to a
+picture (`one_step`): what it minimises then need not be a squared error.
 """
 
 from collections.abc import Callable
@@ -33,6 +36,9 @@ from commin.units import db_to_linear
 
 KINDS = {False: "flow", True: "flow-inn"}
 """What a model file says that it holds, without and with the INN's correction among the inputs."""
+
+ONE_STEP = "one-step"
+"""What it says of a network for `one_step`."""
 
 TILES = 64
 """Tiles of large pictures at a time, a matter of memory alone."""
@@ -124,6 +130,19 @@ def flow_from(prior: Prior, config: FlowConfig) -> Flow:
     return Flow(wider, config)
 
 
+def one_step(flow: Flow, y: Tensor, bcr: Tensor, snr_db: Tensor) -> Tensor:
+    """The whole path in one step from y itself, y + v(y, 0): pictures in [0, 1], (B, 3, H, W), not clipped.
+
+    Args:
+        flow: trained for this.
+        y: estimates in [0, 1], (B, 3, H, W).
+        bcr: the numbers of their ρ, int64 (B,).
+        snr_db: (B,) in dB.
+    """
+    x = y * 2 - 1
+    return (x + flow.velocity(x, torch.zeros_like(snr_db), flow.deviation(bcr, snr_db), x) + 1) / 2
+
+
 def integrate(velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor, steps: int, order: int = 2) -> Tensor:
     """x_1 from x_0 by equal steps h of s.
 
@@ -144,12 +163,12 @@ def integrate(velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor, steps: in
     return x
 
 
-def save_flow(flow: Flow, path: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write a flow as one safetensors file, rounded to ``dtype``; whole or not at all."""
+def save_flow(flow: Flow, path: Path, dtype: torch.dtype = torch.float16, kind: str | None = None) -> None:
+    """Write a flow as one safetensors file, rounded to ``dtype``; whole or not at all. ``kind`` for `ONE_STEP`."""
     described = {
         "flow": flow.config.model_dump(mode="json"), "unet": unet_config(flow.prior), "scheduler": flow.prior.scheduler,
     }  # fmt: skip
-    write_model(path, KINDS[flow.config.inn], described, flow.prior.unet.state_dict(), dtype)
+    write_model(path, kind or KINDS[flow.config.inn], described, flow.prior.unet.state_dict(), dtype)
 
 
 def load_flow(path: Path, dtype: torch.dtype = torch.float32) -> Flow:
@@ -161,7 +180,7 @@ def load_flow(path: Path, dtype: torch.dtype = torch.float32) -> Flow:
     from diffusers import UNet2DModel
 
     held, described, tensors = read_any_model(path)
-    if held not in KINDS.values():
+    if held not in (*KINDS.values(), ONE_STEP):
         raise UserError(f"{path}: holds {held}, not a flow")
     config = read_config(FlowConfig, described.get("flow", {}), path)
     try:

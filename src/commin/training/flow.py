@@ -85,20 +85,12 @@ class FlowTraining:
 
     def errors(self, flow: Flow, rows: dict[str, Tensor]) -> Tensor:
         """Mean squared error of the velocity over r², of the rows of `draw`: (B,)."""
-        x, y, s = rows["images"] * 2 - 1, self.receive(rows) * 2 - 1, rows["s"]
+        x, y, s = rows["images"] * 2 - 1, self.link.estimate(self.codec, rows) * 2 - 1, rows["s"]
         begin = y + flow.config.sigma * rows["start"]
         state = torch.lerp(begin, x, s[:, None, None, None])
         deviation = flow.deviation(rows["bcr"], rows["snr_db"])
         velocity = flow.velocity(state, s, deviation, *self.conditions(state, y, rows))
         return (velocity - (x - begin)).square().mean((1, 2, 3)) / deviation.square()
-
-    @torch.no_grad()
-    def receive(self, rows: dict[str, Tensor]) -> Tensor:
-        """y of the rows of `draw`, (B, 3, H, W) in [0, 1]."""
-        codec = self.codec.to(rows["images"].device)
-        assert codec.encoder is not None
-        assert codec.decoder is not None
-        return self.link.picture(codec.encoder, codec.decoder, rows).clamp(0, 1)  # as `Decoder.forward` gives it
 
     @torch.no_grad()
     def conditions(self, state: Tensor, y: Tensor, rows: dict[str, Tensor]) -> tuple[Tensor, ...]:

@@ -12,6 +12,7 @@ from commin.training.flow import FlowRecipe, FlowTraining
 from commin.training.gan import GanRecipe, GanTraining
 from commin.training.inn import InnRecipe, InnTraining
 from commin.training.loop import Trainable
+from commin.training.one_step import OneStepRecipe, OneStepTraining
 from commin.training.prior import PriorRecipe, PriorTraining
 from commin.training.recipe import Recipe
 
@@ -30,5 +31,6 @@ KINDS: dict[str, Kind] = {
     "flow": Kind(FlowRecipe, FlowTraining),
     "gan": Kind(GanRecipe, GanTraining),
     "inn": Kind(InnRecipe, InnTraining),
+    "one-step": Kind(OneStepRecipe, OneStepTraining),
     "prior": Kind(PriorRecipe, PriorTraining),
 }

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from commin.channels.base import Csi
 from commin.codec.config import DeepJSCCConfig, served_channels
+from commin.codec.deepjscc import DeepJSCC
 from commin.codec.ends import Decoder, Encoder, pack, unpack
 from commin.codec.reference import LinkConfig
 from commin.units import DOWNSAMPLING, db_to_linear, normalize_power
@@ -63,6 +64,14 @@ class MixedLink:
         received = (sent + noise) * used
         latent = unpack(received, images.shape[-2] // DOWNSAMPLING, images.shape[-1] // DOWNSAMPLING)
         return decoder.picture(latent, snr_db, channels)
+
+    @torch.no_grad()
+    def estimate(self, codec: DeepJSCC, rows: dict[str, Tensor]) -> Tensor:
+        """y of the rows of `draw` as a receiver has it, clipped to [0, 1]; the codec is moved to where the rows are."""
+        codec = codec.to(rows["images"].device)
+        assert codec.encoder is not None
+        assert codec.decoder is not None
+        return self.picture(codec.encoder, codec.decoder, rows).clamp(0, 1)
 
     def relative_error(self, pictures: Tensor, rows: dict[str, Tensor]) -> Tensor:
         """MSE of pictures (B, 3, H, W) over the MSE expected of their links, (B,)."""

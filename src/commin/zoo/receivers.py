@@ -174,6 +174,12 @@ def _pmrf_inn(parts: Parts) -> Receiver:
     return Pmrf(flow, inn, parts.settings("pmrf-inn", PmrfSettings), parts.naturalness, parts.progress)
 
 
+def _one_step(parts: Parts) -> Receiver:
+    from commin.receivers.one_step import OneStep
+
+    return OneStep(parts.flow("one-step"))
+
+
 def _inverse_jscc(parts: Parts) -> Receiver:
     from commin.metrics.lpips import try_lpips
     from commin.receivers.inverse_jscc import InverseJSCC, InverseSettings
@@ -196,6 +202,7 @@ RECEIVERS: Mapping[str, Callable[[Parts], Receiver]] = {
     "jscc-lpips": _jscc_lpips,
     "pmrf": _pmrf,
     "pmrf-inn": _pmrf_inn,
+    "one-step": _one_step,
     "inverse-jscc": _inverse_jscc,
 }
 """Receivers by name."""
@@ -212,11 +219,12 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "jscc-lpips": ("decoder",),
     "pmrf": ("flow",),
     "pmrf-inn": ("flow-inn", "inn"),
+    "one-step": ("one-step",),
     "inverse-jscc": ("generator",),
 }
 """Kinds of weights that receivers need beside the codec."""
 
-SAMPLERS = tuple(name for name in RECEIVERS if name not in ("deepjscc", "jscc-lpips"))
+SAMPLERS = tuple(name for name in RECEIVERS if name not in ("deepjscc", "jscc-lpips", "one-step"))
 """Receivers whose pictures are one of many that fit what arrived."""
 
 NATURALNESS = tuple(name for name in SAMPLERS if name not in ("commin", "commin-late", "inverse-jscc"))

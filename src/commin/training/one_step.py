@@ -1,0 +1,155 @@
+"""Training one call from y to x: mean of MSE / reference MSE + λ·LPIPS of y + v(y, 0), over links as for a flow.
+
+The network starts as a flow (`commin.training.flow`) or as the model's prior. LPIPS is that of random changes of both
+pictures (`commin.metrics.lpips_ensemble`); pictures go through the model's codec and the channel on the fly.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor, nn
+
+from commin.codec.files import load_codec
+from commin.codec.reference import LinkConfig
+from commin.diffusion.flow import ONE_STEP, Flow, FlowConfig, flow_from, load_flow, one_step, save_flow
+from commin.errors import UserError
+from commin.images import from_uint8, grid, to_uint8
+from commin.inn.lifting import float32
+from commin.metrics.lpips import load_lpips
+from commin.metrics.lpips_ensemble import ensemble_lpips
+from commin.metrics.pixels import mse
+from commin.precision import autocast
+from commin.training.codec import arrivals
+from commin.training.link import MixedLink
+from commin.training.paths import RecipePath
+from commin.training.prior import set_mode
+from commin.training.recipe import Recipe
+from commin.units import db_to_linear, linear_to_db
+from commin.zoo.load import codec_path
+from commin.zoo.receivers import Parts
+
+BATCH = 64
+"""Validation pictures at a time."""
+
+SHOWN = 8
+"""Validation pictures in the grid."""
+
+
+class OneStepRecipe(Recipe):
+    """Recipe of kind ``one-step``.
+
+    Attributes:
+        model: of the zoo: its codec, and its prior to start from.
+        init: a flow without an INN to start from in the prior's place: a file.
+        link: ρ and SNRs, and the PSNR by which squared errors are weighed and y's level is known.
+        lpips_weight: λ, against squared errors of about 1.
+        lpips_backbone: the network that LPIPS looks through; its weights must be on this machine.
+    """
+
+    kind: Literal["one-step"]
+    model: str
+    init: RecipePath | None = None
+    link: LinkConfig
+    lpips_weight: float = Field(ge=0)
+    lpips_backbone: Literal["squeeze", "alex", "vgg"] = "squeeze"
+
+
+class OneStepTraining:
+    """Every image of a batch gets its own SNR and noise and, in turn, one of the ρ.
+
+    Raises:
+        UserError: the model lacks a part or a ρ, a network of another size, or no weights of the LPIPS backbone.
+    """
+
+    averaged: tuple[str, ...] = ("flow",)
+
+    def __init__(self, recipe: OneStepRecipe, validation: Tensor) -> None:
+        torch.manual_seed(recipe.loop.seed)
+        self.recipe, self.validation = recipe, validation
+        self.lpips = load_lpips(recipe.lpips_backbone)
+        self.codec = load_codec(codec_path(recipe.model)).requires_grad_(False)
+        try:
+            self.link = MixedLink(self.codec.config, recipe.link)
+        except ValueError as error:
+            raise UserError(f"{recipe.model}: {error}") from None
+        self.flow = _network(recipe, self.link)
+        set_mode(self.flow)
+        self.phases: Mapping[str, nn.Module] = {"flow": self.flow}
+
+    def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+        """As `MixedLink.draw`."""
+        return self.link.draw(images, rng)
+
+    def loss(self, phase: str, rows: dict[str, Tensor], step: int) -> Tensor:
+        """Mean over images of MSE / reference MSE + λ·LPIPS, the latter in float32 whatever the precision."""
+        device = rows["images"].device
+        pictures = one_step(self.flow, self.link.estimate(self.codec, rows), rows["bcr"], rows["snr_db"])
+        with float32(device):
+            rng = Random(f"{self.recipe.loop.seed} {step}")
+            distances = ensemble_lpips(self.lpips.to(device), pictures.float(), rows["images"], rng)
+        return (self.link.relative_error(pictures, rows) + self.recipe.lpips_weight * distances).mean()
+
+    @torch.no_grad()
+    def validate(self, averages: Mapping[str, nn.Module]) -> tuple[dict[str, float], Image.Image]:
+        """At every ρ and SNR: dB of mean MSE gained over y and LPIPS over y's, 8-bit pictures; x, then y and x̂ of each.
+
+        The score is −1 times the mean over these points of what is minimised, with LPIPS as it is measured.
+        """
+        flow = averages["flow"]
+        assert isinstance(flow, Flow)
+        originals, figures, losses = from_uint8(self.validation), {}, []
+        pictures = [list(originals[:SHOWN])]
+        for number, bcr in enumerate(self.link.bcrs):
+            for snr in self.link.snrs_db:
+                y = arrivals(self.codec, self.validation, bcr, snr)
+                restored = self._restore(flow, y, number, snr)
+                before, after = (self._distance(part, originals) for part in (y, restored))
+                gained, error = mse(y, originals).mean(), float(mse(restored, originals).mean())
+                figures[f"dB {bcr} {snr:+g}"] = linear_to_db(float(gained) / error)
+                figures[f"lpips ratio {bcr} {snr:+g}"] = after / before
+                expected = self.link.config.expected_psnr_db(torch.tensor([number]), torch.tensor([snr]))
+                losses.append(error * float(db_to_linear(expected)) + self.recipe.lpips_weight * after)
+                pictures += [list(y[:SHOWN]), list(restored[:SHOWN])]
+        return {**figures, "score": -sum(losses) / len(losses)}, grid(pictures, scale=2)
+
+    def _restore(self, flow: Flow, y: Tensor, number: int, snr_db: float) -> Tensor:
+        """8-bit pictures in [0, 1] on the CPU."""
+        device = next(flow.parameters()).device
+        parts = []
+        for part in y.split(BATCH):
+            bcr, snr = torch.full((len(part),), number, device=device), torch.full((len(part),), snr_db, device=device)
+            with autocast(self.recipe.loop.precision, device):
+                parts.append(one_step(flow, part.to(device), bcr, snr).float().cpu())
+        return from_uint8(to_uint8(torch.cat(parts)))
+
+    def _distance(self, a: Tensor, b: Tensor) -> float:
+        lpips = self.lpips.cpu()
+        return float(torch.cat([lpips(x, y) for x, y in zip(a.split(BATCH), b.split(BATCH), strict=True)]).mean())
+
+    def export(self, averages: Mapping[str, nn.Module], path: Path, images_seen: int) -> None:
+        """The averaged network as fp16 safetensors."""
+        flow = averages["flow"]
+        assert isinstance(flow, Flow)
+        save_flow(flow, path.with_suffix(".safetensors"), kind=ONE_STEP)
+
+
+def _network(recipe: OneStepRecipe, link: MixedLink) -> Flow:
+    config = FlowConfig(link=recipe.link, sigma=0.0)
+    if recipe.init is None:
+        flow, named = (
+            flow_from(Parts(recipe.model, link.bcrs[0], torch.device("cpu")).prior(torch.float32), config),
+            recipe.model,
+        )
+    else:
+        began, named = load_flow(Path(recipe.init)), recipe.init
+        if began.config.inn:
+            raise UserError(f"{named}: a flow that is shown an INN's correction; begin with one that sees y alone")
+        flow = Flow(began.prior, config).train()
+    if flow.prior.size != recipe.data.size:
+        raise UserError(f"{named}: a network of {flow.prior.size} pixels, not data.size = {recipe.data.size}")
+    return flow
