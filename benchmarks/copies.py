@@ -1,6 +1,6 @@
 """Another person, or a copy? Restored faces, and samples of the prior, beside the training faces nearest to them.
 
-usage: python benchmarks/copies.py [--data FOLDER|ZIP] [--receivers deepjscc,commin-fast,jscc-lpips,pmrf]
+usage: python benchmarks/copies.py [--data FOLDER|ZIP] [--receivers deepjscc,commin-fast,jscc-lpips,pmrf,one-step]
        [--points 1/192:-5,1/48:0,1/12:5] [--pictures 16] -o FOLDER [--json results/copies.json]
        [--figure docs/images/copies.png]
 
@@ -86,7 +86,7 @@ def draw(points: dict[str, list[tuple[float, float]]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--receivers", default="deepjscc,commin-fast,jscc-lpips,pmrf")
+    parser.add_argument("--receivers", default="deepjscc,commin-fast,jscc-lpips,pmrf,one-step")
     parser.add_argument("--points", default="1/192:-5,1/48:0,1/12:5", help="ρ:SNR in dB, separated by commas")
     parser.add_argument("--pictures", type=int, default=16)
     parser.add_argument("-o", "--out", type=Path, required=True)

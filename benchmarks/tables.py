@@ -193,6 +193,7 @@ TABLES: dict[str, Callable[[], Cells]] = {
     "ideals": ideals, "honesty": honesty, "literal": literal, "inverse": inverse, "mismatch": mismatch,
     "faces64": lambda: points(RESULTS / "faces64", "commin-fast"),
     "ffhq": lambda: [cells[:-1] for cells in points(RESULTS / "faces64-ffhq", "commin-fast")],
+    "one_step": lambda: [cells[:-1] for cells in points(RESULTS / "faces64", "one-step")],
     "rivals": lambda: summary(RESULTS / "faces64-rivals"),
     "refined": lambda: against(RESULTS / "faces64-refined", RESULTS / "faces64-rivals"),
 }  # fmt: skip

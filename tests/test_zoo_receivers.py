@@ -12,7 +12,7 @@ import commin
 from commin.cli.main import app
 from commin.codec.files import load_codec, save_decoder
 from commin.codec.reference import LinkConfig
-from commin.diffusion.flow import FlowConfig, flow_from, save_flow
+from commin.diffusion.flow import ONE_STEP, FlowConfig, flow_from, save_flow
 from commin.diffusion.prior import save_prior
 from commin.errors import UserError
 from commin.images import to_picture
@@ -37,7 +37,7 @@ STEPS = 3
 
 @pytest.fixture(scope="module")
 def parts(codec_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, list[str]]]:
-    """A codec, a prior, an INN of one ρ, settings, a decoder and flows, untrained and small, and how to add them."""
+    """A codec, a prior, an INN of one ρ, settings, a decoder, flows and a one-step network, untrained and small, and how to add them."""
     folder = tmp_path_factory.mktemp("parts")
     torch.manual_seed(0)
     config = PriorConfig(patch=4, widths=(16, 16), attention=(False, False), head=8, groups=8, steps=20)
@@ -49,6 +49,7 @@ def parts(codec_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tu
     link = LinkConfig(reference_psnr_db={"1/48": (19, 23)})
     for inn in (False, True):
         save_flow(flow_from(prior, FlowConfig(link=link, inn=inn)), folder / f"flow-{inn}.safetensors")
+    save_flow(flow_from(prior, FlowConfig(link=link, sigma=0.0)), folder / "one-step.safetensors", kind=ONE_STEP)
     save_inn(Degradation(DegradationConfig(bcr="1/48", width=8, blocks=1, lifts=1)), folder / "inn.safetensors")
     points = (FastPoint(bcr="1/48", snr_db=0, expected_error=(0.5, 0.4)),)
     write_settings(FastSettings(steps=STEPS, points=points), folder / "fast.json")
@@ -56,6 +57,7 @@ def parts(codec_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tu
         (codec_file, ["--crop", "celeba"]), (folder / "prior", []), (folder / "inn.safetensors", []),
         (folder / "fast.json", ["--kind", "commin-fast"]), (folder / "decoder.safetensors", []),
         (folder / "flow-False.safetensors", []), (folder / "flow-True.safetensors", []),
+        (folder / "one-step.safetensors", []),
     ]  # fmt: skip
 
 
@@ -84,7 +86,8 @@ def photo(tmp_path: Path) -> Path:
 def test_added_parts_are_verified_and_found() -> None:
     assert card("own-codec").image_size == 64
     assert card("own-inn-1-48").bcr == "1/48"
-    assert {card(f"own-{kind}").kind for kind in ("decoder", "flow", "flow-inn")} == {"decoder", "flow", "flow-inn"}
+    kinds = {"decoder", "flow", "flow-inn", "one-step"}
+    assert {card(f"own-{kind}").kind for kind in kinds} == kinds
     assert find("own-prior").is_dir()
     assert "WRONG" not in run("zoo", "verify")
     assert complete("own", commin.load("own").bcr) == [
