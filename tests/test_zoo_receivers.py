@@ -37,7 +37,7 @@ STEPS = 3
 
 @pytest.fixture(scope="module")
 def parts(codec_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, list[str]]]:
-    """A codec, a prior, an INN of one ρ, settings, a decoder, flows and a one-step network, untrained and small, and how to add them."""
+    """A codec, a prior, an INN of one ρ, settings and all that is trained for a receiver, small, how to add them."""
     folder = tmp_path_factory.mktemp("parts")
     torch.manual_seed(0)
     config = PriorConfig(patch=4, widths=(16, 16), attention=(False, False), head=8, groups=8, steps=20)
