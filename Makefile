@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= out/demo
-RECEIVERS ?= deepjscc,inverse-jscc,commin-fast
+RECEIVERS ?= deepjscc,inverse-jscc,commin-fast,one-step
 
 .PHONY: demo test docs lint types check clean
 

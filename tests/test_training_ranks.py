@@ -18,7 +18,7 @@ from commin.diffusion.prior import save_prior
 from commin.images import to_picture, to_uint8
 from commin.inn.degradation import Degradation, DegradationConfig
 from commin.inn.files import save_inn
-from commin.training import checkpoint, decoder, ranks
+from commin.training import checkpoint, decoder, one_step, ranks
 from commin.training.kinds import KINDS
 from commin.training.loop import Run
 from commin.training.muon import Muon
@@ -38,6 +38,11 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "flow": {
         "model": "own",
         "flow": {"link": {"reference_psnr_db": {"1/192": [10, 12], "1/48": [12, 14]}}, "inn": True},
+    },
+    "one-step": {
+        "model": "own",
+        "link": {"reference_psnr_db": {"1/192": [10, 12], "1/48": [12, 14]}},
+        "lpips_weight": 2.0,
     },
     "prior": {"model": {"widths": [16, 16], "attention": [False, True], "head": 8, "groups": 8, "steps": 60}},
     "gan": {
@@ -149,7 +154,8 @@ def work(rank: int, size: int, port: int, codec: Path, folder: Path) -> None:
     }  # fmt: skip
     os.environ["COMMIN_HOME"] = str(folder / "home")
     SECTIONS["codec"]["model"]["separate"] = [32]  # rows are of either ρ in turn: each rank has one network's
-    decoder.load_lpips = lambda name: Slopes()  # type: ignore[assignment,return-value]
+    for kind in (decoder, one_step):
+        kind.load_lpips = lambda name: Slopes()  # type: ignore[attr-defined]
     cores = own_cores()
     with ranks.job(torch.device("cpu")):
         assert (ranks.rank(), ranks.size()) == (rank, size)

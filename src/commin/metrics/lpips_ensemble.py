@@ -16,36 +16,36 @@ SHIFT = 4
 """Pixels by which pictures move either way."""
 
 SCALES = (1.25, 2.25)
-"""Between which half of the pictures are enlarged."""
+"""Between which some of the pictures are enlarged."""
 
 ORDERED = 0.5
 """Share of draws that keep the order of the colours."""
 
 
-def ensemble_lpips(lpips: Lpips, a: Tensor, b: Tensor, rng: Random) -> Tensor:
+def ensemble_lpips(lpips: Lpips, a: Tensor, b: Tensor, larger: Tensor, rng: Random) -> Tensor:
     """Distances (B,) of pictures a and b, (B, 3, H, W) in [0, 1], changed alike; differentiable in both.
-
-    The second half of them is enlarged, bicubic; each half has one draw of everything.
 
     Args:
         lpips: the distance.
         a, b: the pictures, larger than `SHIFT` pixels a side.
-        rng: of the draws.
+        larger: which of them are enlarged, bicubic, bool (B,).
+        rng: of the other draws, one of everything for those that are enlarged and one for the rest, whether there are
+            any or not: a picture's change does not depend on what else is in the batch.
     """
-    half = len(a) // 2
-    parts = zip(a.split([half, len(a) - half]), b.split([half, len(a) - half]), (False, True), strict=True)
-    return torch.cat([_distance(lpips, x, y, larger, rng) for x, y, larger in parts if len(x)])
-
-
-def _distance(lpips: Lpips, a: Tensor, b: Tensor, larger: bool, rng: Random) -> Tensor:
-    scale = rng.uniform(*SCALES) if larger else 1.0
-    height, width = (round(scale * side) for side in a.shape[-2:])
-    margin = round(scale * SHIFT)
-    top, left = (rng.randint(0, 2 * margin) for _ in range(2))
-    colours = [0, 1, 2] if rng.random() < ORDERED else rng.sample(range(3), 3)
-    pair = F.pad(torch.cat([a, b]), (SHIFT,) * 4, mode="reflect")
-    if larger:
-        size = (height + 2 * margin, width + 2 * margin)
-        pair = F.interpolate(pair, size=size, mode="bicubic", align_corners=False)
-    pair = pair[:, colours, top : top + height, left : left + width]
-    return lpips(*pair.chunk(2))
+    distances = a.new_zeros(len(a))
+    for enlarged in (False, True):
+        scale = rng.uniform(*SCALES) if enlarged else 1.0
+        margin = round(scale * SHIFT)
+        top, left = (rng.randint(0, 2 * margin) for _ in range(2))
+        colours = [0, 1, 2] if rng.random() < ORDERED else rng.sample(range(3), 3)
+        here = larger if enlarged else ~larger
+        if not here.any():
+            continue
+        height, width = (round(scale * side) for side in a.shape[-2:])
+        pair = F.pad(torch.cat([a[here], b[here]]), (SHIFT,) * 4, mode="reflect")
+        if enlarged:
+            size = (height + 2 * margin, width + 2 * margin)
+            pair = F.interpolate(pair, size=size, mode="bicubic", align_corners=False)
+        pair = pair[:, colours, top : top + height, left : left + width]
+        distances = distances.masked_scatter(here, lpips(*pair.chunk(2)))
+    return distances

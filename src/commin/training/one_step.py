@@ -36,6 +36,9 @@ from commin.zoo.receivers import Parts
 BATCH = 64
 """Validation pictures at a time."""
 
+LARGER = 0.5
+"""Share of pictures that LPIPS sees enlarged."""
+
 SHOWN = 8
 """Validation pictures in the grid."""
 
@@ -82,8 +85,8 @@ class OneStepTraining:
         self.phases: Mapping[str, nn.Module] = {"flow": self.flow}
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """As `MixedLink.draw`."""
-        return self.link.draw(images, rng)
+        """As `MixedLink.draw`, with ``larger`` (B,): which pictures LPIPS sees enlarged."""
+        return {**self.link.draw(images, rng), "larger": torch.rand(len(images), generator=rng) < LARGER}
 
     def loss(self, phase: str, rows: dict[str, Tensor], step: int) -> Tensor:
         """Mean over images of MSE / reference MSE + λ·LPIPS, the latter in float32 whatever the precision."""
@@ -91,7 +94,7 @@ class OneStepTraining:
         pictures = one_step(self.flow, self.link.estimate(self.codec, rows), rows["bcr"], rows["snr_db"])
         with float32(device):
             rng = Random(f"{self.recipe.loop.seed} {step}")
-            distances = ensemble_lpips(self.lpips.to(device), pictures.float(), rows["images"], rng)
+            distances = ensemble_lpips(self.lpips.to(device), pictures.float(), rows["images"], rows["larger"], rng)
         return (self.link.relative_error(pictures, rows) + self.recipe.lpips_weight * distances).mean()
 
     @torch.no_grad()
