@@ -2,7 +2,6 @@
 
 from fractions import Fraction
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from commin.link import Link
 from commin.metrics.lpips import Lpips
 from commin.metrics.lpips_ensemble import ensemble_lpips
 from commin.metrics.pixels import mse
+from commin.randomness import generator
 from commin.receivers.one_step import OneStep
 from commin.training.codec import arrivals
 from commin.training.kinds import KINDS
@@ -198,7 +198,7 @@ def test_loss_is_squared_error_and_changed_lpips(tmp_path: Path) -> None:
     with torch.no_grad():
         made = one_step(plain.flow, plain.link.estimate(plain.codec, rows), rows["bcr"], rows["snr_db"])
         error = (made - rows["images"]).square().mean((1, 2, 3)) * 10  # a PSNR of 10 dB is what all links expect
-        distance = ensemble_lpips(Slopes(), made, rows["images"], rows["larger"], Random("0 7"))  # type: ignore[arg-type]
+        distance = ensemble_lpips(Slopes(), made, rows["images"], rows["larger"], generator(0, "lpips", 7))  # type: ignore[arg-type]
         assert plain.loss("flow", rows, 7).item() == pytest.approx(float(error.mean()), rel=1e-5)
         assert both.loss("flow", rows, 7).item() == pytest.approx(float((error + 2 * distance).mean()), rel=1e-5)
         assert both.loss("flow", rows, 8) != both.loss("flow", rows, 7)
@@ -270,13 +270,13 @@ def test_pictures_are_changed_alike_and_some_of_them_enlarged() -> None:
     stand_in = Plain()
     lpips: Lpips = stand_in  # type: ignore[assignment]
     a, larger = torch.rand(5, 3, 32, 32).requires_grad_(), torch.tensor([False, True, True, False, True])
-    assert not ensemble_lpips(lpips, a, a, larger, Random(0)).any()
+    assert not ensemble_lpips(lpips, a, a, larger, generator(0)).any()
     assert [len(part) for part in stand_in.seen] == [2, 3]
     small, large = (part.shape[-1] for part in stand_in.seen)
     assert small == 32
     assert 40 <= large <= 72
     b = torch.rand(5, 3, 32, 32)
-    first, same, other = (ensemble_lpips(lpips, a, b, larger, Random(seed)) for seed in (1, 1, 2))
+    first, same, other = (ensemble_lpips(lpips, a, b, larger, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
     first.sum().backward()
@@ -284,7 +284,7 @@ def test_pictures_are_changed_alike_and_some_of_them_enlarged() -> None:
     assert a.grad.abs().sum((1, 2, 3)).min() > 0
     for row in range(5):  # a picture's change is the same whatever else is in the batch
         one = slice(row, row + 1)
-        alone = ensemble_lpips(lpips, a[one], b[one], larger[one], Random(1))
+        alone = ensemble_lpips(lpips, a[one], b[one], larger[one], generator(1))
         assert torch.allclose(alone, first[one], atol=1e-6)
 
 
@@ -299,5 +299,5 @@ def test_no_place_of_a_pattern_passes() -> None:
     dotted[..., 1::2, 1::2] += 0.2
     assert not every_second(x, dotted).any()
     half = torch.tensor([False, True, False, True])
-    seen = torch.stack([ensemble_lpips(every_second, x, dotted, half, Random(seed)) for seed in range(20)])  # type: ignore[arg-type]
+    seen = torch.stack([ensemble_lpips(every_second, x, dotted, half, generator(seed)) for seed in range(20)])  # type: ignore[arg-type]
     assert seen.mean() > 0.02

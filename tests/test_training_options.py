@@ -34,7 +34,8 @@ def difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 @pytest.fixture
 def _parts(codec_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What decoders and flows are trained from: a distance, and a small model in the zoo."""
-    monkeypatch.setattr("commin.training.decoder.load_lpips", lambda name: Slopes())
+    for kind in ("decoder", "one_step"):
+        monkeypatch.setattr(f"commin.training.{kind}.load_lpips", lambda name: Slopes())
     put_into_zoo(codec_file, tmp_path)
 
 

@@ -4,8 +4,6 @@ Trained for LPIPS at one place and size alone, a network learns a fine grid that
 does not see. What is measured and printed is LPIPS itself. Source: E-LPIPS, Kettunen et al., arXiv:1906.03973.
 """
 
-from random import Random
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,7 +20,7 @@ ORDERED = 0.5
 """Share of draws that keep the order of the colours."""
 
 
-def ensemble_lpips(lpips: Lpips, a: Tensor, b: Tensor, larger: Tensor, rng: Random) -> Tensor:
+def ensemble_lpips(lpips: Lpips, a: Tensor, b: Tensor, larger: Tensor, rng: torch.Generator) -> Tensor:
     """Distances (B,) of pictures a and b, (B, 3, H, W) in [0, 1], changed alike; differentiable in both.
 
     Args:
@@ -34,10 +32,12 @@ def ensemble_lpips(lpips: Lpips, a: Tensor, b: Tensor, larger: Tensor, rng: Rand
     """
     distances = a.new_zeros(len(a))
     for enlarged in (False, True):
-        scale = rng.uniform(*SCALES) if enlarged else 1.0
+        drawn, colours = torch.rand(4, generator=rng).tolist(), torch.randperm(3, generator=rng).tolist()
+        scale = SCALES[0] + (SCALES[1] - SCALES[0]) * drawn[0] if enlarged else 1.0
         margin = round(scale * SHIFT)
-        top, left = (rng.randint(0, 2 * margin) for _ in range(2))
-        colours = [0, 1, 2] if rng.random() < ORDERED else rng.sample(range(3), 3)
+        top, left = (int(number * (2 * margin + 1)) for number in drawn[1:3])
+        if drawn[3] < ORDERED:
+            colours = [0, 1, 2]
         here = larger if enlarged else ~larger
         if not here.any():
             continue

@@ -6,7 +6,6 @@ pictures (`commin.metrics.lpips_ensemble`); pictures go through the model's code
 
 from collections.abc import Mapping
 from pathlib import Path
-from random import Random
 from typing import Literal
 
 import torch
@@ -24,6 +23,7 @@ from commin.metrics.lpips import load_lpips
 from commin.metrics.lpips_ensemble import ensemble_lpips
 from commin.metrics.pixels import mse
 from commin.precision import autocast
+from commin.randomness import generator
 from commin.training.codec import arrivals
 from commin.training.link import MixedLink
 from commin.training.paths import RecipePath
@@ -93,7 +93,7 @@ class OneStepTraining:
         device = rows["images"].device
         pictures = one_step(self.flow, self.link.estimate(self.codec, rows), rows["bcr"], rows["snr_db"])
         with float32(device):
-            rng = Random(f"{self.recipe.loop.seed} {step}")
+            rng = generator(self.recipe.loop.seed, "lpips", step)
             distances = ensemble_lpips(self.lpips.to(device), pictures.float(), rows["images"], rows["larger"], rng)
         return (self.link.relative_error(pictures, rows) + self.recipe.lpips_weight * distances).mean()
 
