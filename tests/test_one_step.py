@@ -233,6 +233,9 @@ def test_it_begins_as_a_flow_that_sees_y_alone(tmp_path: Path) -> None:
     save_flow(network(), tmp_path / "flow.safetensors", torch.float32)
     begun = training(make_run(tmp_path, init=str(tmp_path / "flow.safetensors"))).flow
     assert torch.equal(begun.prior.unet.conv_in.weight, network().prior.unet.conv_in.weight)  # type: ignore[union-attr,arg-type]
+    save_flow(network(), tmp_path / "one.safetensors", torch.float32, ONE_STEP)
+    again = training(make_run(tmp_path, init=str(tmp_path / "one.safetensors"))).flow
+    assert torch.equal(again.prior.unet.conv_in.weight, begun.prior.unet.conv_in.weight)  # type: ignore[union-attr,arg-type]
     save_flow(network(inn=True), tmp_path / "inn.safetensors")
     with pytest.raises(UserError, match="shown an INN's correction"):
         make_run(tmp_path, init=str(tmp_path / "inn.safetensors"))

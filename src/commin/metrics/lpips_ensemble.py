@@ -17,7 +17,7 @@ SCALES = (1.25, 2.25)
 """Between which some of the pictures are enlarged."""
 
 ORDERED = 0.5
-"""Share of draws that keep the order of the colours."""
+"""Share of draws that keep the order of the colours whatever the permutation."""
 
 
 def ensemble_lpips(lpips: Lpips, a: Tensor, b: Tensor, larger: Tensor, rng: torch.Generator) -> Tensor:

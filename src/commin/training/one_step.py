@@ -29,7 +29,7 @@ from commin.training.link import MixedLink
 from commin.training.paths import RecipePath
 from commin.training.prior import set_mode
 from commin.training.recipe import Recipe
-from commin.units import db_to_linear, linear_to_db
+from commin.units import linear_to_db
 from commin.zoo.load import codec_path
 from commin.zoo.receivers import Parts
 
@@ -48,7 +48,7 @@ class OneStepRecipe(Recipe):
 
     Attributes:
         model: of the zoo: its codec, and its prior to start from.
-        init: a flow without an INN to start from in the prior's place: a file.
+        init: a flow without an INN, or a one-step network, to start from in the prior's place: a file.
         link: ρ and SNRs, and the PSNR by which squared errors are weighed and y's level is known.
         lpips_weight: λ, against squared errors of about 1.
         lpips_backbone: the network that LPIPS looks through; its weights must be on this machine.
@@ -105,33 +105,36 @@ class OneStepTraining:
         """
         flow = averages["flow"]
         assert isinstance(flow, Flow)
-        originals, figures, losses = from_uint8(self.validation), {}, []
-        pictures = [list(originals[:SHOWN])]
+        device = next(flow.parameters()).device
+        originals = from_uint8(self.validation).to(device)
+        figures, losses, pictures = {}, [], [list(originals[:SHOWN].cpu())]
         for number, bcr in enumerate(self.link.bcrs):
             for snr in self.link.snrs_db:
-                y = arrivals(self.codec, self.validation, bcr, snr)
-                restored = self._restore(flow, y, number, snr)
+                y = arrivals(self.codec, self.validation, bcr, snr).to(device)
+                rows = {
+                    "images": originals,
+                    "bcr": torch.full((len(y),), number, device=device),
+                    "snr_db": torch.full((len(y),), snr, device=device),
+                }
+                restored = self._restore(flow, y, rows)
                 before, after = (self._distance(part, originals) for part in (y, restored))
-                gained, error = mse(y, originals).mean(), float(mse(restored, originals).mean())
-                figures[f"dB {bcr} {snr:+g}"] = linear_to_db(float(gained) / error)
+                gain = mse(y, originals).mean() / mse(restored, originals).mean()
+                figures[f"dB {bcr} {snr:+g}"] = linear_to_db(float(gain))
                 figures[f"lpips ratio {bcr} {snr:+g}"] = after / before
-                expected = self.link.config.expected_psnr_db(torch.tensor([number]), torch.tensor([snr]))
-                losses.append(error * float(db_to_linear(expected)) + self.recipe.lpips_weight * after)
-                pictures += [list(y[:SHOWN]), list(restored[:SHOWN])]
+                error = float(self.link.relative_error(restored, rows).mean())
+                losses.append(error + self.recipe.lpips_weight * after)
+                pictures += [list(part[:SHOWN].cpu()) for part in (y, restored)]
         return {**figures, "score": -sum(losses) / len(losses)}, grid(pictures, scale=2)
 
-    def _restore(self, flow: Flow, y: Tensor, number: int, snr_db: float) -> Tensor:
-        """8-bit pictures in [0, 1] on the CPU."""
-        device = next(flow.parameters()).device
-        parts = []
-        for part in y.split(BATCH):
-            bcr, snr = torch.full((len(part),), number, device=device), torch.full((len(part),), snr_db, device=device)
-            with autocast(self.recipe.loop.precision, device):
-                parts.append(one_step(flow, part.to(device), bcr, snr).float().cpu())
-        return from_uint8(to_uint8(torch.cat(parts)))
+    def _restore(self, flow: Flow, y: Tensor, rows: dict[str, Tensor]) -> Tensor:
+        """8-bit pictures in [0, 1]."""
+        split = zip(*(part.split(BATCH) for part in (y, rows["bcr"], rows["snr_db"])), strict=True)
+        with autocast(self.recipe.loop.precision, y.device):
+            made = torch.cat([one_step(flow, *part) for part in split])
+        return from_uint8(to_uint8(made.float())).to(y.device)
 
     def _distance(self, a: Tensor, b: Tensor) -> float:
-        lpips = self.lpips.cpu()
+        lpips = self.lpips.to(a.device)
         return float(torch.cat([lpips(x, y) for x, y in zip(a.split(BATCH), b.split(BATCH), strict=True)]).mean())
 
     def export(self, averages: Mapping[str, nn.Module], path: Path, images_seen: int) -> None:
@@ -142,17 +145,16 @@ class OneStepTraining:
 
 
 def _network(recipe: OneStepRecipe, link: MixedLink) -> Flow:
+    """Where training begins; raises UserError as `OneStepTraining`."""
     config = FlowConfig(link=recipe.link, sigma=0.0)
+    named = recipe.init or recipe.model
     if recipe.init is None:
-        flow, named = (
-            flow_from(Parts(recipe.model, link.bcrs[0], torch.device("cpu")).prior(torch.float32), config),
-            recipe.model,
-        )
+        flow = flow_from(Parts(recipe.model, link.bcrs[0], torch.device("cpu")).prior(torch.float32), config)
     else:
-        began, named = load_flow(Path(recipe.init)), recipe.init
+        began = load_flow(Path(recipe.init))
         if began.config.inn:
             raise UserError(f"{named}: a flow that is shown an INN's correction; begin with one that sees y alone")
-        flow = Flow(began.prior, config).train()
+        flow = Flow(began.prior, config)
     if flow.prior.size != recipe.data.size:
         raise UserError(f"{named}: a network of {flow.prior.size} pixels, not data.size = {recipe.data.size}")
     return flow
