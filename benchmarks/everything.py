@@ -2,8 +2,8 @@
 
 usage: python benchmarks/everything.py [--after prior,codec] [--ffhq FACES] [--list] -o FOLDER
        python benchmarks/everything.py --publish -o FOLDER
---after names what has changed (codec, decoder, inn, prior, flow, one-step, generator, settings); what rests on none of
-it is left out. FOLDER gets what results/ has, and a log of each; a killed run goes on, and several may share it,
+--after names what has changed (codec, decoder, inn, prior, flow, one-step, finish, generator, settings); what rests on
+none of it is left out. FOLDER gets what results/ has, and a log of each; a killed run goes on, and several may share it,
 say one for each core: each takes what nobody has taken. --ffhq is a folder or zip of faces of another data set (without
 a manifest all are taken). --publish copies what is done into results/, without features, and its figures into
 docs/images/; the tables are then made by ``benchmarks/tables.py --write``.
@@ -24,7 +24,8 @@ from commin.evaluation.drawing import draw
 ROOT = Path(__file__).parents[1]
 KEPT = ("sweep.json", "table.csv", "kernel.json", "kernel_to_originals.json")
 LINK = {"codec", "inn", "prior", "settings"}
-PARTS = {*LINK, "decoder", "flow", "one-step", "generator"}
+FAST = {*LINK, "finish"}
+PARTS = {*FAST, "decoder", "flow", "one-step", "generator"}
 FIGURES = {
     "faces64": ("quality-awgn", "quality"),
     "faces64-rivals": ("time", "rivals"),
@@ -43,20 +44,20 @@ STEPS: dict[str, tuple[set[str], str]] = {
     "codec_valid.json": ({"codec"}, "codec.py --split valid --no-lines --out {out}"),
     "codec_refined.json": ({"codec"}, "codec.py --refine 30 --out {out}"),
     "inn.json": ({"codec", "inn"}, "inn.py {inns} --pictures 230 --out {out}"),
-    "faces64": ({*LINK, "decoder", "one-step"}, "faces64.yaml"),
-    "faces64-rivals": ({*LINK, "decoder", "flow", "one-step"}, "faces64-rivals.yaml"),
-    "faces64-refined": ({*LINK, "decoder"}, "faces64-refined.yaml"),
-    "faces64-ffhq": ({*LINK, "decoder", "one-step"}, "faces64-ffhq.yaml"),
-    "faces64-mismatch": ({*LINK, "decoder"}, "faces64-mismatch.yaml"),
+    "faces64": ({*FAST, "decoder", "one-step"}, "faces64.yaml"),
+    "faces64-rivals": ({*FAST, "decoder", "flow", "one-step"}, "faces64-rivals.yaml"),
+    "faces64-refined": ({*FAST, "decoder"}, "faces64-refined.yaml"),
+    "faces64-ffhq": ({*FAST, "decoder", "one-step"}, "faces64-ffhq.yaml"),
+    "faces64-mismatch": ({*FAST, "decoder"}, "faces64-mismatch.yaml"),
     "faces64-separation": ({"codec"}, "faces64-separation.yaml"),
     "faces64-cliff": ({"codec"}, "faces64-cliff.yaml"),
     "faces64-cliff-fixed": ({"codec"}, "faces64-cliff-fixed.yaml"),
-    "receivers.json": (LINK, "receivers.py --only ablations,calls --pictures 46 --out {out}"),
-    "honesty.json": (LINK, "honesty.py --out {out}"),
+    "receivers.json": ({*FAST, "one-step"}, "receivers.py --only ablations,calls --pictures 96 --out {out}"),
+    "honesty.json": (FAST, "honesty.py --out {out}"),
     "ideals.json": (LINK, "ideals.py --out {out}"),
     "inverse.json": ({"codec", "generator"}, "inverse.py --only points --pictures 460 --batch 16 --out {out}"),
     "copies.json": (
-        {*LINK, "decoder", "flow", "one-step"},
+        {*FAST, "decoder", "flow", "one-step"},
         "copies.py --json {out} --figure {folder}/copies.png -o {folder}/faces",
     ),
 }

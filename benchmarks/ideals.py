@@ -36,7 +36,7 @@ from commin.metrics.lpips import load_lpips
 from commin.metrics.pixels import psnr
 from commin.randomness import image_generators
 from commin.receivers.base import Arrival
-from commin.receivers.commin_fast import CommINFast, Correct, restore_fast
+from commin.receivers.commin_fast import CommINFast, Correct, Ways, restore_fast
 from commin.receivers.commin_fusion import Bands
 from commin.receivers.commin_rows import Rows
 from commin.receivers.commin_settings import FastSettings, RowSettings
@@ -75,7 +75,8 @@ def restored(way: str, weight: float | None, images: Tensor, bcr: str, snr_db: f
         if way == "agreed":
             yield agreed(CommINFast(receiver.prior, inn, settings).restore(arrival, generators, SAMPLES)), y, x
             continue
-        yield restore_fast(receiver.prior, settings, correct, arrival, generators, 1, 1.0, None, guide)[:, 0], y, x
+        ways = Ways(correct, guide)
+        yield restore_fast(receiver.prior, settings, ways, arrival, generators, 1, 1.0, None)[:, 0], y, x
 
 
 def agreed(samples: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from commin.channels.awgn import Awgn
 from commin.codec.deepjscc import DeepJSCC
 from commin.codec.reference import LinkConfig
-from commin.diffusion.flow import ONE_STEP, Flow, FlowConfig, flow_from, integrate, load_flow, one_step, save_flow
+from commin.diffusion.flow import Flow, FlowConfig, flow_from, integrate, load_flow, one_step, save_flow
 from commin.diffusion.prior import save_prior
 from commin.errors import UserError
 from commin.evaluation.systems import group
@@ -102,7 +102,7 @@ def test_links_and_sizes_that_it_does_not_know_are_named(codec: DeepJSCC, images
 
 
 def test_a_file_says_what_it_is(tmp_path: Path, codec_file: Path) -> None:
-    save_flow(network(), tmp_path / "model.safetensors", kind=ONE_STEP)
+    save_flow(network(), tmp_path / "model.safetensors", one_step=True)
     for path in (codec_file, tmp_path / "model.safetensors"):
         card = add(path, "own", None, None, "none")
     assert card.kind == "one-step"
@@ -233,11 +233,11 @@ def test_it_begins_as_a_flow_that_sees_y_alone(tmp_path: Path) -> None:
     save_flow(network(), tmp_path / "flow.safetensors", torch.float32)
     begun = training(make_run(tmp_path, init=str(tmp_path / "flow.safetensors"))).flow
     assert torch.equal(begun.prior.unet.conv_in.weight, network().prior.unet.conv_in.weight)  # type: ignore[union-attr,arg-type]
-    save_flow(network(), tmp_path / "one.safetensors", torch.float32, ONE_STEP)
+    save_flow(network(), tmp_path / "one.safetensors", torch.float32, one_step=True)
     again = training(make_run(tmp_path, init=str(tmp_path / "one.safetensors"))).flow
     assert torch.equal(again.prior.unet.conv_in.weight, begun.prior.unet.conv_in.weight)  # type: ignore[union-attr,arg-type]
     save_flow(network(inn=True), tmp_path / "inn.safetensors")
-    with pytest.raises(UserError, match="shown an INN's correction"):
+    with pytest.raises(UserError, match="is shown an INN's correction"):
         make_run(tmp_path, init=str(tmp_path / "inn.safetensors"))
     with pytest.raises(UserError, match=r"a network of 64 pixels, not data.size = 32"):
         make_run(tmp_path, data={"size": 32})

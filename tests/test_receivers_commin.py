@@ -116,9 +116,10 @@ def two_calls() -> FastSettings:
     return FastSettings(steps=3, doubled=2, points=points)
 
 
-def flow_of(prior: Prior, inn: bool) -> Flow:
+def flow_of(prior: Prior, inn: bool = False, sample: bool = False) -> Flow:
     """A flow from the prior; all its inputs count."""
-    flow = flow_from(prior, FlowConfig(link=LinkConfig(reference_psnr_db={"1/48": (19, 23)}), inn=inn)).eval()
+    link = LinkConfig(reference_psnr_db={"1/48": (19, 23)})
+    flow = flow_from(prior, FlowConfig(link=link, inn=inn, sample=sample)).eval()
     first: Tensor = flow.prior.unet.conv_in.weight  # type: ignore[union-attr,assignment]
     with torch.no_grad():
         first.add_(0.1 * torch.randn(first.shape, generator=generator("flow")))
@@ -132,6 +133,7 @@ RECEIVERS: dict[str, Make] = {
     "commin-fast": lambda p, i, **more: CommINFast(p, i, FastSettings(steps=5), **more),
     "fast, order 2": lambda p, i, **more: CommINFast(p, i, FastSettings(steps=5, order=2, spacing="logsnr"), **more),
     "fast, two calls": lambda p, i, **more: CommINFast(p, i, two_calls(), **more),
+    "fast, finished": lambda p, i, **more: CommINFast(p, i, two_calls(), finish=flow_of(p, sample=True), **more),
     "fast, fusion": lambda p, i, **more: CommINFast(p, i, fused_settings(), **more),
     "symbol": lambda p, i, **more: CommINSymbol(p, FastSettings(steps=3, limit=2), **more),
     "sing-zero": lambda p, i, **more: SingZero(p, ZeroSettings(steps=3, rings=4, limit=2), **more),
@@ -158,11 +160,12 @@ def test_pictures_calls_and_progress(make: Make, prior: Prior, inn: Degradation,
     seen: list[tuple[int, int]] = []
     passes: list[int] = []
     receiver = make(prior, inn, progress=lambda done, total: seen.append((done, total)))
-    network = getattr(receiver, "flow", receiver).prior.unet
-    hook = network.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    networks = [part.prior.unet for part in (receiver, *receiver.children()) if hasattr(part, "prior")]
+    hooks = [n.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0]))) for n in networks]
     with torch.no_grad():  # as inside Link
         pictures = receiver.restore(arrival(codec), generators(0, 1, 2), 2)
-    hook.remove()
+    for hook in hooks:
+        hook.remove()
     assert pictures.shape == (3, 2, 3, 16, 16)
     assert pictures.dtype == torch.float32
     assert torch.isfinite(pictures).all()

@@ -12,7 +12,7 @@ import commin
 from commin.cli.main import app
 from commin.codec.files import load_codec, save_decoder
 from commin.codec.reference import LinkConfig
-from commin.diffusion.flow import ONE_STEP, FlowConfig, flow_from, save_flow
+from commin.diffusion.flow import FlowConfig, flow_from, save_flow
 from commin.diffusion.prior import save_prior
 from commin.errors import UserError
 from commin.images import to_picture
@@ -49,7 +49,9 @@ def parts(codec_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tu
     link = LinkConfig(reference_psnr_db={"1/48": (19, 23)})
     for inn in (False, True):
         save_flow(flow_from(prior, FlowConfig(link=link, inn=inn)), folder / f"flow-{inn}.safetensors")
-    save_flow(flow_from(prior, FlowConfig(link=link, sigma=0.0)), folder / "one-step.safetensors", kind=ONE_STEP)
+    save_flow(flow_from(prior, FlowConfig(link=link, sigma=0.0)), folder / "one-step.safetensors", one_step=True)
+    finish = flow_from(prior, FlowConfig(link=link, sigma=0.0, sample=True))
+    save_flow(finish, folder / "finish.safetensors", one_step=True)
     save_inn(Degradation(DegradationConfig(bcr="1/48", width=8, blocks=1, lifts=1)), folder / "inn.safetensors")
     points = (FastPoint(bcr="1/48", snr_db=0, expected_error=(0.5, 0.4)),)
     write_settings(FastSettings(steps=STEPS, points=points), folder / "fast.json")
@@ -57,7 +59,7 @@ def parts(codec_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tu
         (codec_file, ["--crop", "celeba"]), (folder / "prior", []), (folder / "inn.safetensors", []),
         (folder / "fast.json", ["--kind", "commin-fast"]), (folder / "decoder.safetensors", []),
         (folder / "flow-False.safetensors", []), (folder / "flow-True.safetensors", []),
-        (folder / "one-step.safetensors", []),
+        (folder / "one-step.safetensors", []), (folder / "finish.safetensors", []),
     ]  # fmt: skip
 
 
@@ -86,7 +88,7 @@ def photo(tmp_path: Path) -> Path:
 def test_added_parts_are_verified_and_found() -> None:
     assert card("own-codec").image_size == 64
     assert card("own-inn-1-48").bcr == "1/48"
-    kinds = {"decoder", "flow", "flow-inn", "one-step"}
+    kinds = {"decoder", "flow", "flow-inn", "one-step", "finish"}
     assert {card(f"own-{kind}").kind for kind in kinds} == kinds
     assert find("own-prior").is_dir()
     assert "WRONG" not in run("zoo", "verify")
@@ -143,8 +145,9 @@ def test_transmit_shows_samples_mean_and_expected_error(photo: Path, tmp_path: P
     assert Image.open(out / "photo.png").height > 4 * 256  # DeepJSCC, a sample, the mean, its expected error
     records = json.loads((out / "transmit.json").read_text())
     assert [record["system"] for record in records] == ["deepjscc", "commin-fast"]
-    assert records[1]["network_calls"] == STEPS
-    assert {"own-prior", "own-inn-1-48.safetensors", "own-commin-fast.json"} < records[1]["weights"].keys()
+    assert (records[1]["network_calls"], records[1]["loss"]) == (STEPS + 1, "mse+lpips")
+    names = {"own-prior", "own-inn-1-48.safetensors", "own-commin-fast.json", "own-finish.safetensors"}
+    assert names < records[1]["weights"].keys()
 
 
 def test_add_refuses_what_is_no_part(tmp_path: Path, codec_file: Path) -> None:

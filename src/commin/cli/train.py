@@ -86,7 +86,11 @@ def _train(
             if config.data.stream
             else load_pixels(source, entries, *shape, home() / "cache")
         )
-    run = Run(KINDS[config.kind].make(config, validation), config.loop, pixels, folder, target)
+    kind = KINDS[config.kind]
+    trainable = kind.make(config, validation)
+    if kind.prepare is not None:
+        pixels = kind.prepare(trainable, pixels, None if dry_run else folder, target, console)
+    run = Run(trainable, config.loop, pixels, folder, target)
     if dry_run:
         _report(run, console)
         return

@@ -16,7 +16,8 @@ that has learnt nothing yet is the prior that takes y's error for noise. What el
 correction, enters by channels whose weights start at zero.
 
 The same network trained for one step alone, y + v(y, 0) with σ = 0, is no flow any more but one call from y to a
-picture (`one_step`): what it minimises then need not be a squared error.
+picture (`one_step`): what it minimises then need not be a squared error. Shown a sample of commin-fast too, it is that
+receiver's last call.
 """
 
 from collections.abc import Callable
@@ -32,13 +33,16 @@ from commin.diffusion.prior import Prior, unet_config
 from commin.errors import UserError
 from commin.modelfile import load_strict, read_any_model, read_config, write_model
 from commin.tiles import Tiles
-from commin.units import db_to_linear
+from commin.units import IMAGE_CHANNELS, db_to_linear
 
 KINDS = {False: "flow", True: "flow-inn"}
 """What a model file says that it holds, without and with the INN's correction among the inputs."""
 
 ONE_STEP = "one-step"
-"""What it says of a network for `one_step`."""
+"""What it says of a network for `one_step` that sees y alone."""
+
+FINISH = "finish"
+"""What it says of one that sees a sample of commin-fast too."""
 
 TILES = 64
 """Tiles of large pictures at a time, a matter of memory alone."""
@@ -51,6 +55,7 @@ class FlowConfig(BaseModel):
         link: the links that it restores, and the PSNR of y that sets r for each.
         sigma: σ, in units of [−1, 1].
         inn: whether f⁻¹(y, d), (c, d) = f(x_s), of an INN f is shown to the network.
+        sample: whether a sample of commin-fast is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,11 +63,12 @@ class FlowConfig(BaseModel):
     link: LinkConfig
     sigma: float = Field(0.1, ge=0)
     inn: bool = False
+    sample: bool = False
 
     @property
     def conditions(self) -> int:
         """Pictures that the network sees beside x_s."""
-        return 1 + self.inn
+        return 1 + self.inn + self.sample
 
 
 class Flow(nn.Module):
@@ -96,7 +102,7 @@ class Flow(nn.Module):
             x: x_s, (B, 3, H, W) in about [−1, 1].
             s: (B,) in [0, 1].
             deviation: r, (B,).
-            conditions: y, and with an INN its correction, as x.
+            conditions: y, and with an INN its correction, or a sample; as x.
 
         Returns:
             (B, 3, H, W), float32.
@@ -118,19 +124,20 @@ class Flow(nn.Module):
 
 
 def flow_from(prior: Prior, config: FlowConfig) -> Flow:
-    """A flow to be trained whose network is the prior's, with zero weights for its new inputs."""
+    """A flow to be trained: the network of a prior, or of a flow with fewer inputs, zero weights for those it lacks."""
     from diffusers import UNet2DModel
 
     tensors = prior.unet.state_dict()
     known = tensors["conv_in.weight"]
-    described = {**unet_config(prior), "in_channels": (1 + config.conditions) * known.shape[1]}
+    planes = (1 + config.conditions) * IMAGE_CHANNELS * prior.patch**2
+    described = {**unet_config(prior), "in_channels": planes}
     wider = Prior(UNet2DModel.from_config(described), prior.scheduler, config.conditions)
-    new = known.new_zeros(known.shape[0], config.conditions * known.shape[1], *known.shape[2:])
+    new = known.new_zeros(known.shape[0], planes - known.shape[1], *known.shape[2:])
     wider.unet.load_state_dict({**tensors, "conv_in.weight": torch.cat([known, new], 1)})
     return Flow(wider, config)
 
 
-def one_step(flow: Flow, y: Tensor, bcr: Tensor, snr_db: Tensor) -> Tensor:
+def one_step(flow: Flow, y: Tensor, bcr: Tensor, snr_db: Tensor, *sample: Tensor) -> Tensor:
     """The whole path in one step from y itself, y + v(y, 0): pictures in [0, 1], (B, 3, H, W), not clipped.
 
     Args:
@@ -138,9 +145,10 @@ def one_step(flow: Flow, y: Tensor, bcr: Tensor, snr_db: Tensor) -> Tensor:
         y: estimates in [0, 1], (B, 3, H, W).
         bcr: the numbers of their ρ, int64 (B,).
         snr_db: (B,) in dB.
+        sample: one of commin-fast in [0, 1], (B, 3, H, W), where the network is shown it.
     """
-    x = y * 2 - 1
-    return (x + flow.velocity(x, torch.zeros_like(snr_db), flow.deviation(bcr, snr_db), x) + 1) / 2
+    x, *beside = (picture * 2 - 1 for picture in (y, *sample))
+    return (x + flow.velocity(x, torch.zeros_like(snr_db), flow.deviation(bcr, snr_db), x, *beside) + 1) / 2
 
 
 def integrate(velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor, steps: int, order: int = 2) -> Tensor:
@@ -163,12 +171,13 @@ def integrate(velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor, steps: in
     return x
 
 
-def save_flow(flow: Flow, path: Path, dtype: torch.dtype = torch.float16, kind: str | None = None) -> None:
-    """Write a flow as one safetensors file, rounded to ``dtype``; whole or not at all. ``kind`` for `ONE_STEP`."""
+def save_flow(flow: Flow, path: Path, dtype: torch.dtype = torch.float16, one_step: bool = False) -> None:
+    """Write a flow, or a network for `one_step`, as one safetensors file rounded to ``dtype``; whole or not at all."""
     described = {
         "flow": flow.config.model_dump(mode="json"), "unet": unet_config(flow.prior), "scheduler": flow.prior.scheduler,
     }  # fmt: skip
-    write_model(path, kind or KINDS[flow.config.inn], described, flow.prior.unet.state_dict(), dtype)
+    kind = (FINISH if flow.config.sample else ONE_STEP) if one_step else KINDS[flow.config.inn]
+    write_model(path, kind, described, flow.prior.unet.state_dict(), dtype)
 
 
 def load_flow(path: Path, dtype: torch.dtype = torch.float32) -> Flow:
@@ -180,7 +189,7 @@ def load_flow(path: Path, dtype: torch.dtype = torch.float32) -> Flow:
     from diffusers import UNet2DModel
 
     held, described, tensors = read_any_model(path)
-    if held not in (*KINDS.values(), ONE_STEP):
+    if held not in (*KINDS.values(), ONE_STEP, FINISH):
         raise UserError(f"{path}: holds {held}, not a flow")
     config = read_config(FlowConfig, described.get("flow", {}), path)
     try:

@@ -5,16 +5,21 @@ r"""CommIN in at most 20 network calls and without a gradient through the U-Net:
 
 The first are the steps that are ``doubled``: D_y is E[x | x_t, y] by two calls of the prior's D and the INN's c
 (`commin.receivers.posterior`). In the others w_t < 1, for y is noisy and full replacement would paint its noise in.
-Where the table has fitted gains, calibrated fusion (`commin.receivers.commin_fusion`) takes the place of w_t. What is
-shown of the picture at the walk's end is a matter of `commin.receivers.shown`.
+Where the table has fitted gains, calibrated fusion (`commin.receivers.commin_fusion`) takes the place of w_t.
+
+The picture s at the walk's end is a sample of what may have been sent: it looks like a photograph, but what y leaves
+open is drawn, not averaged. Where the model has a network for it, one more call takes y and s to a picture nearer to
+what was sent (``finish``, `commin.training.one_step`). How much of it is shown is a matter of `commin.receivers.shown`.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from commin.diffusion.flow import Flow, one_step
 from commin.diffusion.prior import Prior
 from commin.diffusion.sampler import Denoiser, normal, walk
 from commin.diffusion.schedule import Schedule
@@ -23,6 +28,7 @@ from commin.receivers.base import Arrival
 from commin.receivers.commin_fusion import Bands, corrections, fuse
 from commin.receivers.commin_rows import Progress, Rows, check_parts, restore_rows
 from commin.receivers.commin_settings import FastSettings, RowSettings
+from commin.receivers.one_step import OneStep
 from commin.receivers.posterior import for_first, posterior_mean
 from commin.receivers.shown import show
 
@@ -30,8 +36,29 @@ Correct = Callable[[int, Tensor], Tensor]
 """The number of a step, from 0, and its x0 (R, 3, H, W) in [−1, 1] to x̂."""
 
 
+@dataclass(frozen=True)
+class Ways:
+    """What a receiver does on the walk of its own.
+
+    Attributes:
+        correct: makes the correction of the rows.
+        guide: makes what takes the place of the prior's denoiser and of the correction in the steps that are doubled;
+            None for a walk without such steps.
+        finish: the rows and the walk's end, (R, 3, H, W) in [−1, 1], to their pictures; None for the walk's end itself.
+    """
+
+    correct: Callable[[Rows, RowSettings, Bands], Correct]
+    guide: Callable[[Rows, RowSettings, Denoiser], Denoiser] | None = None
+    finish: Callable[[Rows, Tensor], Tensor] | None = None
+
+
 class CommINFast(nn.Module):
-    """Few steps from a noised estimate, corrected at x0."""
+    """Few steps from a noised estimate, corrected at x0.
+
+    Attributes:
+        loss_name: what the last call was trained for, for the record: systems that saw LPIPS are compared among
+            themselves. Empty without one.
+    """
 
     name = "commin-fast"
 
@@ -42,6 +69,7 @@ class CommINFast(nn.Module):
         settings: FastSettings | None = None,
         naturalness: float | None = None,
         progress: Progress | None = None,
+        finish: Flow | None = None,
     ) -> None:
         """Put the receiver together.
 
@@ -51,18 +79,20 @@ class CommINFast(nn.Module):
             settings: start, weights and gains over ρ and SNR; None for `commin.receivers.commin_settings.DEFAULTS`.
             naturalness: α for every link; None for the table's.
             progress: told of every network call.
+            finish: the network of the last call, which is shown y and the walk's end; None to do without.
         """
         super().__init__()
         self.prior, self.inn = prior, inn.requires_grad_(False) if inn is not None else None
         self.settings, self.naturalness, self.progress = settings or FastSettings(), naturalness, progress
-        self.network_calls = self.settings.steps if inn is None else self.settings.calls
+        self.finish, self.loss_name = finish, "" if finish is None else OneStep.loss_name
+        self.network_calls = (self.settings.steps if inn is None else self.settings.calls) + (finish is not None)
 
     @torch.no_grad()
     def restore(self, arrival: Arrival, generators: Sequence[torch.Generator], samples: int) -> Tensor:
         """Restored pictures (B, S, 3, H, W) in [0, 1]; see `commin.receivers.base.Receiver`.
 
         Raises:
-            UserError: a prior of another picture size, or an INN of another ρ.
+            UserError: a prior of another picture size, or an INN or a last call of another ρ.
         """
         check_parts(arrival, self.prior, self.inn)
 
@@ -70,29 +100,26 @@ class CommINFast(nn.Module):
             return correction(self.inn, rows.y, rows.snr_db, chosen, bands)
 
         guide = partial(guided, self.prior.schedule, self.inn) if self.inn is not None else None
+        finish = partial(finished, self.finish, self.finish.number(arrival.bcr)) if self.finish is not None else None
+        ways = Ways(correct, guide, finish)
         return restore_fast(
-            self.prior, self.settings, correct, arrival, generators, samples, self.naturalness, self.progress, guide
+            self.prior, self.settings, ways, arrival, generators, samples, self.naturalness, self.progress
         )
 
 
 def restore_fast(
     prior: Prior,
     settings: FastSettings,
-    correct: Callable[[Rows, RowSettings, Bands], Correct],
+    ways: Ways,
     arrival: Arrival,
     generators: Sequence[torch.Generator],
     samples: int,
     naturalness: float | None,
     progress: Progress | None,
-    guide: Callable[[Rows, RowSettings, Denoiser], Denoiser] | None = None,
 ) -> Tensor:
-    """Pictures (B, S, 3, H, W) in [0, 1] by `fast_walk`, shown by `show`.
-
-    ``correct`` makes the correction of the rows, and ``guide`` what takes the place of the prior's denoiser and of the
-    correction in the steps that are doubled; None for a walk without such steps.
-    """
-    doubled = 0 if guide is None else settings.doubled
-    calls = settings.steps if guide is None else settings.calls
+    """Pictures (B, S, 3, H, W) in [0, 1] by `fast_walk` and what ends it, shown by `show`."""
+    doubled = 0 if ways.guide is None else settings.doubled
+    calls = (settings.steps if ways.guide is None else settings.calls) + (ways.finish is not None)
 
     def restore(rows: Rows) -> Tensor:
         chosen, bands = settings.at(arrival.bcr, rows.snr_db), settings.bands(rows.y)
@@ -101,13 +128,14 @@ def restore_fast(
             rows.tick()
             return prior.denoise(x, t)
 
-        mean = denoise if guide is None else for_first(doubled, guide(rows, chosen, denoise), denoise)
-        corrected = correct(rows, chosen, bands)
+        mean = denoise if ways.guide is None else for_first(doubled, ways.guide(rows, chosen, denoise), denoise)
+        corrected = ways.correct(rows, chosen, bands)
 
         def single(step: int, x0: Tensor) -> Tensor:
             return x0 if step < doubled else corrected(step, x0)
 
-        return fast_walk(prior.schedule, mean, settings, chosen, rows, bands, single)
+        x = fast_walk(prior.schedule, mean, settings, chosen, rows, bands, single)
+        return x if ways.finish is None else ways.finish(rows, x)
 
     pictures = restore_rows(arrival, generators, samples, settings.limit, calls, restore, progress)
     return show(pictures, arrival, settings.points, naturalness)
@@ -150,6 +178,14 @@ def guided(schedule: Schedule, inn: Degradation, rows: Rows, chosen: RowSettings
         return inn.coarse((x + 1) / 2, rows.snr_db) * 2 - 1
 
     return posterior_mean(denoise, schedule, coarse, rows.y, chosen.noise)
+
+
+def finished(network: Flow, number: int, rows: Rows, x: Tensor) -> Tensor:
+    """The last call: y and the walk's end x (R, 3, H, W) in [−1, 1] to a picture of that range, ρ of this number."""
+    rows.tick()
+    y, sample = ((picture.clamp(-1, 1) + 1) / 2 for picture in (rows.y, x))
+    bcr = torch.full_like(rows.snr_db, number, dtype=torch.int64)
+    return one_step(network, y, bcr, rows.snr_db, sample) * 2 - 1
 
 
 def correction(inn: Degradation | None, y: Tensor, snr_db: Tensor, chosen: RowSettings, bands: Bands) -> Correct:

@@ -19,7 +19,7 @@ from commin.channels.base import Csi
 from commin.codec.deepjscc import DeepJSCC
 from commin.diffusion.prior import Prior
 from commin.receivers.base import Arrival
-from commin.receivers.commin_fast import Correct, restore_fast
+from commin.receivers.commin_fast import Correct, Ways, restore_fast
 from commin.receivers.commin_fusion import Bands
 from commin.receivers.commin_rows import Progress, Rows, check_parts
 from commin.receivers.commin_settings import FastSettings, RowSettings
@@ -58,7 +58,7 @@ class CommINSymbol(nn.Module):
             return lambda step, x0: towards_symbols(encode, x0, rows.symbols, rows.snr_db, chosen.weights[:, step])
 
         return restore_fast(
-            self.prior, self.settings, correct, arrival, generators, samples, self.naturalness, self.progress
+            self.prior, self.settings, Ways(correct), arrival, generators, samples, self.naturalness, self.progress
         )
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from commin.diffusion.prior import Prior
 from commin.receivers.base import Arrival
-from commin.receivers.commin_fast import Correct, restore_fast
+from commin.receivers.commin_fast import Correct, Ways, restore_fast
 from commin.receivers.commin_fit import Examples, bayesian_weights
 from commin.receivers.commin_fusion import Bands
 from commin.receivers.commin_rows import Progress, Rows, check_parts
@@ -100,7 +100,7 @@ class SingZero(nn.Module):
             return lambda step, x0: exchange(bands, response, x0, rows.y, chosen.weights[:, step, None, None, None])
 
         return restore_fast(
-            self.prior, self.settings, correct, arrival, generators, samples, self.naturalness, self.progress
+            self.prior, self.settings, Ways(correct), arrival, generators, samples, self.naturalness, self.progress
         )
 
 

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
+from rich.console import Console
 from torch import Tensor
 
 from commin.training.codec import CodecRecipe, CodecTraining
@@ -14,15 +17,24 @@ from commin.training.inn import InnRecipe, InnTraining
 from commin.training.loop import Trainable
 from commin.training.one_step import OneStepRecipe, OneStepTraining
 from commin.training.prior import PriorRecipe, PriorTraining
+from commin.training.reader import Pixels
 from commin.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Kind:
-    """``make(recipe, validation pixels uint8 (N, 3, H, W))`` gives what the loop trains."""
+    """How a kind is trained.
+
+    Attributes:
+        recipe: its recipes.
+        make: a recipe and validation pixels, uint8 (N, 3, H, W), to what the loop trains.
+        prepare: what was made, the training pixels, the run's folder (None for a trial), the device and where progress
+            is shown, to what the loop reads in the pixels' place; None to read the pixels.
+    """
 
     recipe: type[Recipe]
     make: Callable[[Any, Tensor], Trainable]
+    prepare: Callable[[Any, Pixels, Path | None, torch.device, Console], Pixels] | None = None
 
 
 KINDS: dict[str, Kind] = {
@@ -31,6 +43,6 @@ KINDS: dict[str, Kind] = {
     "flow": Kind(FlowRecipe, FlowTraining),
     "gan": Kind(GanRecipe, GanTraining),
     "inn": Kind(InnRecipe, InnTraining),
-    "one-step": Kind(OneStepRecipe, OneStepTraining),
+    "one-step": Kind(OneStepRecipe, OneStepTraining, OneStepTraining.prepare),
     "prior": Kind(PriorRecipe, PriorTraining),
 }

@@ -57,7 +57,10 @@ class Trainable(Protocol):
         """
 
     def loss(self, phase: str, rows: dict[str, Tensor], step: int) -> Tensor:
-        """The mean loss over these rows, a scalar; micro-batches are averaged by their number of rows."""
+        """The mean loss over these rows, a scalar; micro-batches are averaged by their number of rows.
+
+        ``number`` is among them, int64 (B,): which of the training pictures each is.
+        """
 
     def validate(self, averages: Mapping[str, nn.Module]) -> tuple[dict[str, float], Image.Image | None]:
         """Figures (``score`` among them, higher is better) and a picture grid, from the averaged networks."""
@@ -161,7 +164,8 @@ class Run:
         shape_only = torch.empty(1).expand(len(chosen), *self.pixels.shape[1:])
         rows = {key: ranks.share(value) for key, value in self.trainable.draw(shape_only, rng).items()}
         mine = {name: ranks.share(drawn) for name, drawn in changes.items()}
-        rows["images"] = changed(from_uint8(self.pixels[ranks.share(chosen)]), config.shift, mine)
+        rows["number"] = ranks.share(chosen)
+        rows["images"] = changed(from_uint8(self.pixels[rows["number"]]), config.shift, mine)
         if self.device.type == "cuda":
             rows = {key: value.pin_memory() for key, value in rows.items()}
         return rows

@@ -9,8 +9,8 @@ import yaml
 from commin.atomic import write_text
 from commin.codec.files import DECODER_KIND as decoder_kind
 from commin.codec.files import KIND as codec_kind
+from commin.diffusion.flow import FINISH, ONE_STEP
 from commin.diffusion.flow import KINDS as flow_kinds
-from commin.diffusion.flow import ONE_STEP
 from commin.errors import UserError
 from commin.home import home
 from commin.inn.files import KIND as inn_kind
@@ -24,7 +24,7 @@ KINDS = {
     inn_kind: "inn",
     generator_kind: "generator",
     decoder_kind: "decoder",
-    **{kind: kind for kind in (*flow_kinds.values(), ONE_STEP)},
+    **{kind: kind for kind in (*flow_kinds.values(), ONE_STEP, FINISH)},
 }
 """What a model file says that it holds, and the card's word for it."""
 
@@ -33,7 +33,7 @@ def add(path: Path, model: str, kind: str | None, crop: str | None, licence: str
     """Add a trained model's part, so that `commin.load(model)` finds it.
 
     Args:
-        path: a codec, INN, generator, decoder, flow or one-step network (``.safetensors``), a prior's folder, or a
+        path: a codec, INN, generator, decoder, flow, one-step or finish (``.safetensors``), a prior's folder, or a
             receiver's settings (JSON or YAML).
         model: the family that it belongs to.
         kind: needed for settings alone: the receiver's name.

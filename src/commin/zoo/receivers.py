@@ -56,6 +56,10 @@ class Parts:
             )
         return find(card.name)
 
+    def has(self, kind: str) -> bool:
+        """Whether the model has weights of this kind for ρ, here or elsewhere."""
+        return find_card(self.model, kind, str(self.bcr)) is not None
+
     def settings(self, receiver: str, model: type[M]) -> M:
         """The receiver's settings: those given, or as tuned for this model by a card of that kind, or its defaults."""
         if isinstance(self.given, model):
@@ -100,7 +104,10 @@ def _commin_fast(parts: Parts) -> Receiver:
 
     settings = parts.settings("commin-fast", FastSettings)
     dtype = fast_dtype(parts.device)
-    return CommINFast(parts.prior(dtype), parts.inn(dtype), settings, parts.naturalness, parts.progress)
+    finish = parts.flow("finish") if parts.has("finish") else None
+    if finish is not None and parts.bcr not in finish.config.link.bcrs:
+        finish = None
+    return CommINFast(parts.prior(dtype), parts.inn(dtype), settings, parts.naturalness, parts.progress, finish)
 
 
 def _commin_symbol(parts: Parts) -> Receiver:
@@ -224,6 +231,9 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 """Kinds of weights that receivers need beside the codec."""
 
+USES: Mapping[str, tuple[str, ...]] = {"commin-fast": ("finish",)}
+"""Kinds that they work with where the model has them."""
+
 SAMPLERS = tuple(name for name in RECEIVERS if name not in ("deepjscc", "jscc-lpips", "one-step"))
 """Receivers whose pictures are one of many that fit what arrived."""
 
@@ -264,7 +274,7 @@ def with_naturalness(receiver: Receiver, naturalness: float | None) -> Receiver:
 
 def receiver_files(name: str, model: str, bcr: Fraction) -> list[Path]:
     """The files and folders beside the codec that a receiver of this model works with, its settings among them."""
-    cards = (find_card(model, kind, str(bcr)) for kind in (*NEEDS.get(name, ()), name))
+    cards = (find_card(model, kind, str(bcr)) for kind in (*NEEDS.get(name, ()), *USES.get(name, ()), name))
     return [find(card.name) for card in cards if card is not None]
 
 
