@@ -3,9 +3,9 @@
 usage: python benchmarks/everything.py [--after prior,codec] [--ffhq FACES] [--list] -o FOLDER
        python benchmarks/everything.py --publish -o FOLDER
 --after names what has changed (codec, decoder, inn, prior, flow, one-step, finish, generator, settings); what rests on
-none of it is left out. FOLDER gets what results/ has, and a log of each; a killed run goes on, and several may share it,
-say one for each core: each takes what nobody has taken. --ffhq is a folder or zip of faces of another data set (without
-a manifest all are taken). --publish copies what is done into results/, without features, and its figures into
+none of it is left out. FOLDER gets what results/ has, and a log of each; a killed run goes on, and several may share
+it, say one for each core: each takes what nobody has taken. --ffhq is a folder or zip of faces of another data set
+(without a manifest all are taken). --publish copies what is done into results/, without features, and its figures into
 docs/images/; the tables are then made by ``benchmarks/tables.py --write``.
 """
 
