@@ -53,14 +53,12 @@ class Trainable(Protocol):
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         """All random numbers of a step: tensors of B rows, ``images`` among them.
 
-        Of the images (B, 3, H, W) only the shape may matter; the loop puts the pictures in their place after.
+        Of the images (B, 3, H, W) only the shape may matter; the loop puts the pictures in their place after, and
+        beside them ``number``, int64 (B,), which of the training pictures each is.
         """
 
     def loss(self, phase: str, rows: dict[str, Tensor], step: int) -> Tensor:
-        """The mean loss over these rows, a scalar; micro-batches are averaged by their number of rows.
-
-        ``number`` is among them, int64 (B,): which of the training pictures each is.
-        """
+        """The mean loss over these rows, a scalar; micro-batches are averaged by their number of rows."""
 
     def validate(self, averages: Mapping[str, nn.Module]) -> tuple[dict[str, float], Image.Image | None]:
         """Figures (``score`` among them, higher is better) and a picture grid, from the averaged networks."""

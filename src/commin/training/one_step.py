@@ -141,11 +141,10 @@ class OneStepTraining:
         Of walks, which have been through the link, ``larger`` and ``as_sample`` (B,): which LPIPS takes the sample for.
         """
         count, walks = len(images), self.recipe.walks
-        drawn = self.link.draw(images, rng) if walks is None else {"images": images}
-        larger = torch.rand(count, generator=rng) < LARGER
         if walks is None:
-            return {**drawn, "larger": larger}
-        return {**drawn, "larger": larger, "as_sample": torch.rand(count, generator=rng) < walks.share}
+            return {**self.link.draw(images, rng), "larger": torch.rand(count, generator=rng) < LARGER}
+        larger, as_sample = torch.rand(2, count, generator=rng)
+        return {"images": images, "larger": larger < LARGER, "as_sample": as_sample < walks.share}
 
     def loss(self, phase: str, rows: dict[str, Tensor], step: int) -> Tensor:
         """Mean over images of MSE / reference MSE + λ·LPIPS, the latter in float32 whatever the precision."""
@@ -156,7 +155,7 @@ class OneStepTraining:
             bcr, snr_db = (part.to(x.device)[rows["number"]] for part in (self.walks.bcr, self.walks.snr_db))
             target = torch.where(rows["as_sample"][:, None, None, None], shown[1], x)
             rows = {"images": x, "bcr": bcr, "snr_db": snr_db, "larger": rows["larger"]}
-        pictures = restored(self.flow, rows, *shown)
+        pictures = one_step(self.flow, shown[0], rows["bcr"], rows["snr_db"], *shown[1:])
         device = target.device
         with float32(device):
             rng = generator(self.recipe.loop.seed, "lpips", step)
@@ -197,13 +196,10 @@ class OneStepTraining:
 
     def _restore(self, flow: Flow, rows: dict[str, Tensor], *shown: Tensor) -> Tensor:
         """8-bit pictures in [0, 1]."""
-        spans = [slice(first, first + BATCH) for first in range(0, len(rows["images"]), BATCH)]
+        split = zip(*(part.split(BATCH) for part in (shown[0], rows["bcr"], rows["snr_db"], *shown[1:])), strict=True)
         with autocast(self.recipe.loop.precision, rows["images"].device):
-            parts = [
-                restored(flow, {key: value[span] for key, value in rows.items()}, *(part[span] for part in shown))
-                for span in spans
-            ]
-        return from_uint8(to_uint8(torch.cat(parts)))
+            made = torch.cat([one_step(flow, *part) for part in split])
+        return from_uint8(to_uint8(made))
 
     def _distance(self, a: Tensor, b: Tensor) -> float:
         lpips = self.lpips.to(a.device)
@@ -214,12 +210,6 @@ class OneStepTraining:
         flow = averages["flow"]
         assert isinstance(flow, Flow)
         save_flow(flow, path.with_suffix(".safetensors"), torch.bfloat16, one_step=True)
-
-
-def restored(flow: Flow, rows: Mapping[str, Tensor], *shown: Tensor) -> Tensor:
-    """`one_step` of rows with ``bcr`` and ``snr_db``, the network shown y and perhaps a sample."""
-    y, *sample = shown
-    return one_step(flow, y, rows["bcr"], rows["snr_db"], *sample)
 
 
 def _name(number: int, snr: float) -> str:
