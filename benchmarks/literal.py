@@ -16,7 +16,7 @@ import platform
 from pathlib import Path
 
 import torch
-from receivers import Row, as_drawn, fast, pictures, score, weights, with_calls
+from receivers import Row, as_drawn, fast, other, pictures, score, weights, with_calls
 from rivals import climb, numbers
 from torch import Tensor
 
@@ -24,7 +24,6 @@ import commin
 from commin.home import data_path
 from commin.receivers.base import Receiver
 from commin.receivers.commin import CommIN, CommINConfig
-from commin.receivers.commin_fast import CommINFast
 from commin.receivers.commin_late import CommINLate, CommINLateConfig
 
 GUIDED = ("commin-late", "commin")
@@ -90,8 +89,8 @@ def compare(results: Results, bcr: str, snr_db: float, group: int, images: Tenso
     drawn = as_drawn(shown.settings)
     ways = {"": shown.settings, " as drawn": drawn, ", 8 calls as drawn": with_calls(drawn, 8)}
     called = {"part": "compare", "bcr": bcr, "snr_db": snr_db, "group": group}
-    for name, settings in ways.items():
-        receiver = CommINFast(shown.prior, shown.inn, settings)
+    for name, settings in ways.items():  # samples as drawn are the walk's, as those of the other two
+        receiver = other(shown, settings, last_call=not name)
         results.score(called | {"system": f"commin-fast{name}"}, receiver, images)
     for system in GUIDED:
         known = [row for row in results.rows() if row["part"] == "scan" and row["system"] == system

@@ -9,7 +9,6 @@ The nine-point comparison on the whole split is ``commin evaluate recipes/sweeps
 """
 
 import argparse
-import itertools
 import json
 import platform
 import time
@@ -28,7 +27,8 @@ from commin.data.imageset import ImageSet, load_pixels
 from commin.home import data_path, home
 from commin.images import from_uint8
 from commin.link import Link
-from commin.metrics.lpips import load_lpips
+from commin.metrics.kid import paired_kernel_distance
+from commin.metrics.lpips import load_backbone, load_lpips
 from commin.metrics.pixels import psnr
 from commin.receivers.base import Receiver
 from commin.receivers.commin_fast import CommINFast
@@ -44,11 +44,12 @@ from commin.zoo.receivers import receiver_files
 SNRS_DB = (-5.0, 0.0, 5.0)
 BCR = "1/48"
 BCRS = ("1/192", "1/48", "1/12")
-CALLS = (1, 2, 4, 8, 12, 20, 50)
+CALLS = (1, 2, 4, 8, 13, 20)
+"""The last among them; where there is one alone it is `one-step`, the last without a walk."""
 DROPS_DB = {-5.0: 0.8, 0.0: 0.9, 5.0: 0.9}
 """What may be lost of PSNR on ``valid`` at ρ = 1/48, as in recipes/faces64-commin-fast.yaml."""
-SHOWN = tuple(itertools.product((0.1, 0.15, 0.2, 0.25), (1.0, 1.1, 1.2, 1.3, 1.6, 2.0)))
-"""f₀ and g; few calls make a smoother picture and want a larger g than the shipped settings' 1.3."""
+SHOWN = tuple((0.0, detail) for detail in (1.0, 1.1, 1.2, 1.3, 1.6))
+"""f₀ and g; few calls may want a larger g than many."""
 OWN_WEIGHTS = (0.0, 0.15, 0.3, 0.5)
 FLOWS = ("pmrf", "pmrf-inn")
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -77,6 +78,22 @@ def weights(*systems: str) -> dict[str, str]:
     return {path.name: sha256(path) for path in sorted({codec_path("faces64"), *files})}
 
 
+def other(receiver: CommINFast, settings: FastSettings, last_call: bool = True) -> CommINFast:
+    """The receiver with other settings, perhaps without its last call."""
+    return CommINFast(receiver.prior, receiver.inn, settings, finish=receiver.finish if last_call else None)
+
+
+def kernel(receiver: Receiver, images: Tensor, snr_db: float, bcr: str) -> Row:
+    """Kernel distance of a receiver's pictures to the originals over that of the estimates."""
+    plain, backbone = commin.load(bcr=bcr), load_backbone("squeeze")
+    link = Link(plain.codec, plain.bcr, plain.channel, receiver)
+    parts = [(part, link.transmit(part, snr_db)) for part in images.split(32)]
+    originals = torch.cat([backbone.pooled(part) for part, _ in parts])
+    made = (torch.cat([backbone.pooled(getattr(r, name)) for _, r in parts]) for name in ("images", "estimate"))
+    own, before = (paired_kernel_distance(features, originals) for features in made)
+    return {"kernel_ratio": round(own / before, 3)}
+
+
 def score(receiver: Receiver, images: Tensor, snr_db: float, bcr: str = BCR, seed: int = 0) -> Row:
     """Mean PSNR and LPIPS of a receiver, those of the estimates, and seconds a picture."""
     plain = commin.load(bcr=bcr)
@@ -98,21 +115,23 @@ def score(receiver: Receiver, images: Tensor, snr_db: float, bcr: str = BCR, see
 
 
 def calls_rows(images: Tensor) -> Tasks:
-    """Quality over the number of network calls; what is shown is fitted to each on 64 of ``valid``.
+    """Quality over the number of network calls; what is shown is fitted to each on 32 of ``valid``.
 
     Where there are fewer than shipped, so is w: itself or half of it.
     """
-    receiver, fitter = fast(), Fitter("faces64", ImageSet(data_path(None)), "valid", 64, 1, torch.device("cpu"))
+    receiver, fitter = fast(), Fitter("faces64", ImageSet(data_path(None)), "valid", 32, 1, torch.device("cpu"))
 
     def fitted(settings: FastSettings, snr: float) -> CommINFast:
         point = fitter.fit("commin-fast", BCR, snr, settings, "none", False, DROPS_DB[snr], SHOWN)
         whole = FastSettings.model_validate({**settings.model_dump(), "points": (point,)})
-        return CommINFast(receiver.prior, receiver.inn, whole)
+        return other(receiver, whole)
 
     def work(calls: int, snr: float) -> Row:
-        settings = with_calls(receiver.settings, calls)
+        if calls == 1:
+            return score(commin.load(bcr=BCR, receiver="one-step").receiver, images, snr)
+        settings = with_calls(receiver.settings, calls - 1)
         ways = [fitted(settings, snr)]
-        if calls < receiver.settings.calls:
+        if settings.calls < receiver.settings.calls:
             (weight,) = ways[0].settings.points[0].weights
             ways.append(fitted(weighed(settings, weight / 2), snr))
         best = min(ways, key=lambda way: score(way, fitter.images, snr, seed=1)["lpips"]) if ways[1:] else ways[0]
@@ -125,30 +144,35 @@ def calls_rows(images: Tensor) -> Tasks:
 
 
 def ablation_rows(images: Tensor) -> Tasks:
-    """The receiver without its parts, at a point of each ρ; samples as drawn, so that the estimate hides nothing.
+    """The receiver without its parts, with its last call and without, at a point of each ρ; samples as drawn.
 
     Without the INN x0 is drawn to y itself, and without the second call of each step through the INN, by the weight
     among `OWN_WEIGHTS` that is best on 24 of ``valid``.
     """
 
-    def work(system: str, bcr: str, snr: float) -> Row:
+    def work(system: str, last_call: bool, bcr: str, snr: float) -> Row:
         receiver = fast(bcr)
         settings = as_drawn(receiver.settings)
         if system == "one call":
             settings = with_calls(settings, 1)
         if system == "prior alone":
             settings = without_second(weighed(settings, 0.0))
-        if system not in ("without the INN", "without the second call"):
-            return score(CommINFast(receiver.prior, receiver.inn, settings), images, snr, bcr)
-        inn = None if system == "without the INN" else receiver.inn
-        ways = {w: CommINFast(receiver.prior, inn, without_second(weighed(settings, w))) for w in OWN_WEIGHTS}
-        valid = pictures("valid", 24)
-        best = min(ways, key=lambda w: score(ways[w], valid, snr, bcr)["lpips"])
-        return {"weight": best, **score(ways[best], images, snr, bcr)}
+        chosen = {}
+        if system == "without the INN":
+            receiver.inn = None
+        if system in ("without the INN", "without the second call"):
+            ways = {w: other(receiver, without_second(weighed(settings, w)), last_call) for w in OWN_WEIGHTS}
+            valid = pictures("valid", 24)
+            best = min(ways, key=lambda w: score(ways[w], valid, snr, bcr)["lpips"])
+            settings, chosen = ways[best].settings, {"weight": best}
+        way = other(receiver, settings, last_call)
+        return {**chosen, **score(way, images, snr, bcr), **kernel(way, images, snr, bcr)}
 
-    for system in ("whole", "without the second call", "without the INN", "one call", "prior alone"):
-        for bcr, snr in (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0)):
-            yield {"system": system, "bcr": bcr, "snr_db": snr}, partial(work, system, bcr, snr)
+    for last_call in (True, False):
+        for system in ("whole", "without the second call", "without the INN", "one call", "prior alone"):
+            for bcr, snr in (("1/192", -5.0), ("1/48", 0.0), ("1/12", 5.0)):
+                called = {"system": system, "last_call": last_call, "bcr": bcr, "snr_db": snr}
+                yield called, partial(work, system, last_call, bcr, snr)
 
 
 def as_drawn(settings: Drawn) -> Drawn:

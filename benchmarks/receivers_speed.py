@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from receivers import BCR, fast, pictures, with_calls
+from receivers import BCR, fast, other, pictures, with_calls
 
 import commin
 from commin.link import Link
 from commin.precision import fast_dtype
 from commin.receivers.commin_fast import CommINFast
 
-BATCHES, CALLS = (1, 64), (8, 12, 20)
+BATCHES, CALLS = (1, 64), (8, 13, 20)
 
 
 def unet_gflop(receiver: CommINFast) -> float:
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     images, receiver, plain = pictures("test", max(BATCHES), parser.parse_args().data), fast(), commin.load(bcr=BCR)
     for batch, calls in itertools.product(BATCHES, CALLS):
-        changed = CommINFast(receiver.prior, receiver.inn, with_calls(receiver.settings, calls))
+        changed = other(receiver, with_calls(receiver.settings, calls - 1))
         link, part = Link(plain.codec, plain.bcr, plain.channel, changed), images[:batch]
         seconds = median_seconds(lambda link=link, part=part: link.transmit(part, 0.0))  # type: ignore[misc]
         print(f"{batch} at a time, {calls} calls: {seconds:.3f} s, {batch / seconds:.2f} pictures/s", flush=True)

@@ -59,14 +59,22 @@ def codec() -> Cells:
 
 def parts() -> Cells:
     """commin-fast with a part less."""
-    found = {(row["system"], row["bcr"], row["snr_db"]): row for row in read("receivers.json")["ablations"]["rows"]}
-    whole = [found["whole", *point] for point in CORNERS]
+    rows = read("receivers.json")["ablations"]["rows"]
+    found = {(row["last_call"], row["system"], row["bcr"], row["snr_db"]): row for row in rows}
+    whole = [found[True, "whole", *point] for point in CORNERS]
     plain = [f"{row['deepjscc_psnr_db']:.2f}, {short(row['deepjscc_lpips'])}" for row in whole]
-    names = {"whole": "`commin-fast`, 12 calls", "without the second call": "one call a step",
-             "without the INN": "without the INN", "prior alone": "the prior alone",
-             "one call": "one call"}  # fmt: skip
-    lines = ([label, *(both(found[name, *point]) for point in CORNERS)] for name, label in names.items())
-    return [["DeepJSCC", *plain], *lines]
+    names = {"whole": "its walk", "without the second call": "one call a step", "without the INN": "without the INN",
+             "prior alone": "the prior alone", "one call": "one call"}  # fmt: skip
+    lines = [
+        [f"{label}{', last call' if last else ''}", *(with_kernel(found[last, name, *point]) for point in CORNERS)]
+        for last in (True, False) for name, label in names.items()
+    ]  # fmt: skip
+    return [["DeepJSCC", *plain], ["`commin-fast`", *lines[0][1:]], *lines[1:]]
+
+
+def with_kernel(row: dict[str, Any]) -> str:
+    """PSNR, LPIPS, and KID to the originals over DeepJSCC's."""
+    return f"{both(row)}, {row['kernel_ratio']:.2f}"
 
 
 def calls() -> Cells:

@@ -58,6 +58,13 @@ def read_any_model(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     return metadata["kind"], config, {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
+def stored_dtype(path: Path) -> torch.dtype:
+    """The precision of a model file's floating tensors."""
+    with safe_open(path, framework="pt") as file:
+        tensors = (file.get_tensor(key) for key in file.keys())  # noqa: SIM118 - not a dict
+        return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+
+
 def read_config(model: type[M], content: dict[str, Any], path: Path) -> M:
     """A file's config, checked. Raises UserError, naming the file, if it does not fit."""
     try:

@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 
 from commin.errors import UserError
-from commin.modelfile import read_any_model, write_model
+from commin.modelfile import read_any_model, stored_dtype, write_model
 
 
 def write_mean(paths: Sequence[Path], out: Path) -> None:
-    """Write θ = (θ₁ + … + θ_N)/N, float16, with the kind and config that all files have.
+    """Write θ = (θ₁ + … + θ_N)/N in the first file's precision, with the kind and config that all files have.
 
     It is worth something for files whose trainings have most in common (uniform soup, https://arxiv.org/abs/2203.05482).
-    What is not floating is the first file's.
+    A file that is named twice counts twice. What is not floating is the first file's.
 
     Raises:
         UserError: fewer than two files, one that is no model file or of another network, or no place to write.
@@ -31,7 +31,7 @@ def write_mean(paths: Sequence[Path], out: Path) -> None:
                 mean[key] += value
     scaled = {key: value / len(paths) if value.is_floating_point() else value for key, value in mean.items()}
     try:
-        write_model(out, kind, config, scaled, torch.float16)
+        write_model(out, kind, config, scaled, stored_dtype(first))
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror})") from None
 
