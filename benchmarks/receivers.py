@@ -135,7 +135,7 @@ def calls_rows(images: Tensor) -> Tasks:
             (weight,) = ways[0].settings.points[0].weights
             ways.append(fitted(weighed(settings, weight / 2), snr))
         best = min(ways, key=lambda way: score(way, fitter.images, snr, seed=1)["lpips"]) if ways[1:] else ways[0]
-        chosen = best.settings.points[0].model_dump(include={"weights", "naturalness", "cutoff", "detail"})
+        chosen = best.settings.points[0].model_dump(include={"weights", "finished"})
         return {**chosen, **score(best, images, snr)}
 
     for calls in CALLS:

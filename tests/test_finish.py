@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import commin
 from commin.cli.main import app
+from commin.data.imageset import ImageSet
 from commin.diffusion.flow import Flow, FlowConfig, flow_from, load_flow, one_step, save_flow
 from commin.diffusion.prior import save_prior
 from commin.errors import UserError
@@ -32,6 +33,7 @@ from commin.training.prior import PriorConfig, new_prior
 from commin.training.recipe import parse, read_yaml
 from commin.training.walks import PER_FILE, Walks, kept
 from commin.zoo.add import add
+from commin.zoo.fitting import Fitter
 from tests.conftest import Slopes, smooth_images, write_faces
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "faces64-finish.yaml"
@@ -121,7 +123,8 @@ def test_the_last_call_is_shown_y_and_the_walks_end(tmp_path: Path) -> None:
     assert (walk.finish, walk.network_calls, walk.loss_name) == (None, 2, "")
     raw = CommINFast(walk.prior, walk.inn, walk.settings.model_copy(update={"points": (FastPoint(
         bcr="1/48", snr_db=0, weights=(0.3,)),)}))  # fmt: skip
-    drawn = Link(plain.codec, plain.bcr, plain.channel, raw).transmit(images, 0.0, samples=2)
+    drawn = Link(plain.codec, plain.bcr, plain.channel, raw).transmit(images, 0.0)
+    several = Link(plain.codec, plain.bcr, plain.channel, raw).transmit(images, 0.0, samples=2)
     save_flow(network(), tmp_path / "model.safetensors", torch.float32, one_step=True)
     assert add(tmp_path / "model.safetensors", "own", None, None, "none").kind == "finish"
     link = commin.load("own", "1/48", "commin-fast", naturalness=1.0)
@@ -130,15 +133,34 @@ def test_the_last_call_is_shown_y_and_the_walks_end(tmp_path: Path) -> None:
     assert (receiver.network_calls, receiver.loss_name) == (3, "mse+lpips")
     raw.finish, calls = receiver.finish, list[tuple[int, int]]()
     raw.progress = lambda done, total: calls.append((done, total))
-    ended = Link(plain.codec, plain.bcr, plain.channel, raw).transmit(images, 0.0, samples=2)
+    ended = Link(plain.codec, plain.bcr, plain.channel, raw).transmit(images, 0.0)
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert receiver.finish is not None
-    for sample in range(2):
-        with torch.no_grad():
-            numbers = torch.ones(2, dtype=torch.int64)
-            expected = one_step(receiver.finish, drawn.estimate, numbers, torch.zeros(2), drawn.samples[:, sample])
-        assert torch.allclose(ended.samples[:, sample], expected.clamp(0, 1), atol=0.02)  # bf16 where it is quick
-    assert (ended.samples[:, 0] - ended.samples[:, 1]).abs().max() > 1e-3
+    with torch.no_grad():
+        made = one_step(receiver.finish, drawn.estimate, torch.ones(2, dtype=torch.int64), torch.zeros(2), drawn.images)
+    assert torch.allclose(ended.images, made.clamp(0, 1), atol=0.02)  # bf16 where it is quick
+    point = raw.settings.points[0].model_copy(update={"finished": (0.5, 0.0, 1.2)})
+    raw.settings = raw.settings.model_copy(update={"points": (point,)})
+    shown = Link(plain.codec, plain.bcr, plain.channel, raw).transmit(images, 0.0).images
+    sharper = (drawn.estimate + 1.2 * (ended.images - drawn.estimate)).clamp(0, 1)
+    assert torch.allclose(shown, (drawn.estimate + sharper) / 2, atol=1e-5)
+    again = Link(plain.codec, plain.bcr, plain.channel, raw).transmit(images, 0.0, samples=2)
+    assert torch.equal(again.samples, several.samples)  # several are left as they were drawn
+
+
+@pytest.mark.usefixtures("own")
+def test_fit_finds_what_is_shown_of_both(tmp_path: Path) -> None:
+    save_flow(network(), tmp_path / "model.safetensors", torch.float32, one_step=True)
+    add(tmp_path / "model.safetensors", "own", None, None, "none")
+    faces = write_faces(tmp_path, {"valid": 4}, seed=0)
+    fitter = Fitter("own", ImageSet(faces), "valid", 4, 1, CPU)
+    settings = FastSettings(steps=2, points=(FastPoint(bcr="1/48", snr_db=0),))
+    for samples in (1, 2):
+        point = fitter.fit("commin-fast", "1/48", 0.0, settings, "none", drop_db=0.5, samples=samples)
+        assert isinstance(point, FastPoint)
+        assert len(point.finished) == 3
+        assert point.finished[0] != point.naturalness
+        assert len(point.expected_error) == (2 if samples > 1 else 0)
 
 
 @pytest.mark.usefixtures("own")

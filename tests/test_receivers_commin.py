@@ -162,20 +162,21 @@ def test_pictures_calls_and_progress(make: Make, prior: Prior, inn: Degradation,
     receiver = make(prior, inn, progress=lambda done, total: seen.append((done, total)))
     networks = [part.prior.unet for part in (receiver, *receiver.children()) if hasattr(part, "prior")]
     hooks = [n.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0]))) for n in networks]
+    samples = 1 if getattr(receiver, "finish", None) is not None else 2  # the last call is for one alone
     with torch.no_grad():  # as inside Link
-        pictures = receiver.restore(arrival(codec), generators(0, 1, 2), 2)
+        pictures = receiver.restore(arrival(codec), generators(0, 1, 2), samples)
     for hook in hooks:
         hook.remove()
-    assert pictures.shape == (3, 2, 3, 16, 16)
+    assert pictures.shape == (3, samples, 3, 16, 16)
     assert pictures.dtype == torch.float32
     assert torch.isfinite(pictures).all()
     assert pictures.min() >= 0
     assert pictures.max() <= 1
-    assert sum(passes) == 6 * receiver.network_calls
+    assert sum(passes) == 3 * samples * receiver.network_calls
     assert [done for done, _ in seen] == list(range(1, len(passes) + 1))
     assert seen[-1] == (len(passes), len(passes))
     assert not pictures.requires_grad
-    assert (pictures[:, 0] - pictures[:, 1]).abs().max() > 1e-3
+    assert samples == 1 or (pictures[:, 0] - pictures[:, 1]).abs().max() > 1e-3
 
 
 def test_rows_do_not_depend_on_the_batch(make: Make, prior: Prior, inn: Degradation, codec: DeepJSCC) -> None:

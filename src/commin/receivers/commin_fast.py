@@ -9,7 +9,9 @@ Where the table has fitted gains, calibrated fusion (`commin.receivers.commin_fu
 
 The picture s at the walk's end is a sample of what may have been sent: it looks like a photograph, but what y leaves
 open is drawn, not averaged. Where the model has a network for it, one more call takes y and s to a picture nearer to
-what was sent (``finish``, `commin.training.one_step`). How much of it is shown is a matter of `commin.receivers.shown`.
+what was sent (``finish``, `commin.training.one_step`). Of several samples it would make nearly one and the same: they
+are left as they were drawn, so that their differences tell what is imagined. How much is shown is a matter of
+`commin.receivers.shown`.
 """
 
 from collections.abc import Callable, Sequence
@@ -79,7 +81,8 @@ class CommINFast(nn.Module):
             settings: start, weights and gains over ρ and SNR; None for `commin.receivers.commin_settings.DEFAULTS`.
             naturalness: α for every link; None for the table's.
             progress: told of every network call.
-            finish: the network of the last call, which is shown y and the walk's end; None to do without.
+            finish: the network of the last call, which is shown y and the walk's end and makes the picture where one
+                alone is asked for; None to do without.
         """
         super().__init__()
         self.prior, self.inn = prior, inn.requires_grad_(False) if inn is not None else None
@@ -100,8 +103,9 @@ class CommINFast(nn.Module):
             return correction(self.inn, rows.y, rows.snr_db, chosen, bands)
 
         guide = partial(guided, self.prior.schedule, self.inn) if self.inn is not None else None
-        finish = partial(finished, self.finish, self.finish.number(arrival.bcr)) if self.finish is not None else None
-        ways = Ways(correct, guide, finish)
+        ways = Ways(correct, guide)
+        if self.finish is not None and samples == 1:
+            ways = Ways(correct, guide, partial(finished, self.finish, self.finish.number(arrival.bcr)))
         return restore_fast(
             self.prior, self.settings, ways, arrival, generators, samples, self.naturalness, self.progress
         )
@@ -138,7 +142,7 @@ def restore_fast(
         return x if ways.finish is None else ways.finish(rows, x)
 
     pictures = restore_rows(arrival, generators, samples, settings.limit, calls, restore, progress)
-    return show(pictures, arrival, settings.points, naturalness)
+    return show(pictures, arrival, settings.points if ways.finish is None else settings.finished, naturalness)
 
 
 def fast_walk(

@@ -25,6 +25,7 @@ class FastPoint(ShownPoint):
         error: variance of y's error in each band, in units of [−1, 1]; empty for a start with plain white noise.
         noise: σ² of `commin.receivers.posterior` a sample in [−1, 1], of commin-fast alone: how far y is taken to lie
             from c(x). Needed where steps are ``doubled``.
+        finished: α, f₀ and g of the picture that the last call of commin-fast makes; empty shows it whole.
     """
 
     start: float = Field(0.5, gt=0, le=1)
@@ -33,6 +34,11 @@ class FastPoint(ShownPoint):
     direct_gains: tuple[tuple[float, ...], ...] = ()
     error: tuple[float, ...] = ()
     noise: float = Field(0.0, ge=0)
+    finished: tuple[float, float, float] | tuple[()] = ()
+
+    def plain(self) -> Self:
+        """The same point with its pictures shown as they are."""
+        return super().plain().model_copy(update={"finished": ()})
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -104,6 +110,17 @@ class FastSettings(BaseModel):
         if widths - {2 * self.rings} or len(first.inn_gains) != len(first.direct_gains):
             raise ValueError(f"points: gains and errors need {2 * self.rings} bands, and both gains as many steps")
         return self
+
+    @property
+    def finished(self) -> tuple[ShownPoint, ...]:
+        """What is shown after the last call: the points that say so."""
+        return tuple(
+            ShownPoint(
+                bcr=p.bcr, snr_db=p.snr_db, naturalness=p.finished[0], cutoff=p.finished[1], detail=p.finished[2]
+            )
+            for p in self.points
+            if p.finished
+        )
 
     @property
     def calls(self) -> int:

@@ -16,6 +16,7 @@ from commin.metrics.lpips import load_lpips
 from commin.precision import fast_dtype
 from commin.randomness import image_generators
 from commin.receivers.base import Arrival
+from commin.receivers.commin_fast import CommINFast
 from commin.receivers.commin_fit import Examples, fit_doubt, fit_fusion, fit_start, fit_weights
 from commin.receivers.commin_fusion import chunked
 from commin.receivers.commin_settings import FastPoint, FastSettings
@@ -131,9 +132,14 @@ class Fitter:
             whole.to(self.device)
         snrs = torch.full((len(estimates),), snr_db, device=self.device)
         arrival = Arrival(estimates, symbols, snrs, plain.bcr, plain.codec)
-        drawn = whole.restore(arrival, self._generators("naturalness"), samples)
+        finishes = isinstance(whole, CommINFast) and whole.finish is not None
+        drawn = whole.restore(arrival, self._generators("naturalness"), max(samples, 2) if finishes else samples)
         loss = chunked(load_lpips().to(self.device), 64) if len(choices) > 1 else None
         point = point.model_copy(update=fit_shown(estimates, drawn[:, 0], self.images, drop_db, choices, loss))
+        if finishes:
+            (finished,) = whole.restore(arrival, self._generators("naturalness"), 1).unbind(1)
+            shown = fit_shown(estimates, finished, self.images, drop_db, choices, loss)
+            point = point.model_copy(update={"finished": tuple(shown.values())})
         if samples == 1:
             return point
         law = fit_expected_error(show(drawn, arrival, (point,), 1.0), self.images)
