@@ -200,6 +200,7 @@ TABLES: dict[str, Callable[[], Cells]] = {
     "codec": codec, "parts": parts, "calls": calls, "inn": inn, "inns": inns, "flow": flow, "flow_inn": flow_inn,
     "ideals": ideals, "honesty": honesty, "literal": literal, "inverse": inverse, "mismatch": mismatch,
     "faces64": lambda: points(RESULTS / "faces64", "commin-fast"),
+    "walk": lambda: [cells[:-1] for cells in points(RESULTS / "faces64-walk", "commin-fast")],
     "ffhq": lambda: [cells[:-1] for cells in points(RESULTS / "faces64-ffhq", "commin-fast")],
     "one_step": lambda: [cells[:-1] for cells in points(RESULTS / "faces64", "one-step")],
     "rivals": lambda: summary(RESULTS / "faces64-rivals"),

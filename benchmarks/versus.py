@@ -80,7 +80,7 @@ def summary(folder: Path) -> list[list[str]]:
 def against(folder: Path, other: Path) -> list[list[str]]:
     """PSNR more and LPIPS over that of the other folder, for each system at each point on equal pictures."""
     found, before = rows(folder), rows(other)
-    names, lines = list(dict.fromkeys(system for _, _, system in found)), []
+    names, lines = sorted({system for _, _, system in found}), []
     for bcr, snr in sorted({key[:2] for key in found}, key=lambda point: (parse_bcr(point[0]), float(point[1]))):
         lines.append([bcr, signed(f"{float(snr):g}")])
         for name in names:
@@ -117,7 +117,7 @@ def points(folder: Path, name: str) -> list[list[str]]:
 def heads(folder: Path, name: str, other: Path | None, every: bool) -> list[str]:
     """What stands over the columns."""
     if other:
-        return ["ρ", "SNR dB", *(f"`{system}`" for system in dict.fromkeys(key[2] for key in rows(folder)))]
+        return ["ρ", "SNR dB", *(f"`{system}`" for system in sorted({key[2] for key in rows(folder)}))]
     if every:
         return ["system", "network calls", "pictures", "PSNR − DeepJSCC's", "LPIPS ÷ DeepJSCC's (points)",
                 "KID to the originals ÷ DeepJSCC's", "s a picture"]  # fmt: skip
