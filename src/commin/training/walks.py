@@ -1,6 +1,6 @@
 """Samples of commin-fast for pictures that random links carried, made before a training and kept in its run folder.
 
-A sample costs several steps of a training, so that a recipe says how many are made, and each is seen several times.
+A sample costs several times what a step of training does for a picture, so that a recipe says how many are made.
 """
 
 from collections.abc import Callable, Mapping, Sequence
