@@ -106,6 +106,19 @@ def test_autocast_does_not_reach_inside() -> None:
     assert (back - x).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("split", ["copy", "dct"])
+def test_autocast_reaches_the_networks_alone_in_training(split: str) -> None:
+    """c and d are added to in float32 then too; only what is added to them is computed less exactly."""
+    inn, x, snrs = make_inn(split=split), noise_images(2), torch.zeros(2)
+    exact = inn(x, snrs)
+    with torch.autocast("cpu", torch.bfloat16):
+        c, d = inn.train()(x, snrs)
+        back = inn.inverse(c, d, snrs)
+    assert c.dtype == d.dtype == back.dtype == torch.float32
+    assert 0 < (c - exact[0]).abs().max() < 0.01
+    assert (back - x).abs().max() < 0.01
+
+
 def test_new_network_leaves_the_coarse_part_alone() -> None:
     x = noise_images(2)
     c, _ = Degradation(DegradationConfig(bcr="1/48"))(x, torch.zeros(2))

@@ -119,8 +119,8 @@ def test_excess_of_the_ideal_is_zero(tmp_path: Path, codec: DeepJSCC, codec_file
     ideal.answers = []
     for snr in (-5.0, 0.0, 5.0):
         snrs = torch.full((6,), snr)
-        draws = [training.receive(images, snrs, training.draw(images, rng)["noise"]) for _ in range(30)]
-        ideal.answers += [torch.stack(draws).mean(0)] * 2
+        many = torch.randn(6, 30, 256, dtype=torch.complex64, generator=rng)
+        ideal.answers += [training.receive(images, snrs, many).mean(0)] * 2
     figures, _ = training.validate({"inn": ideal})
     for snr in (-5, 0, 5):
         assert figures[f"misfit {snr:+g}"] == pytest.approx(figures[f"floor {snr:+g}"], rel=0.1)
@@ -129,10 +129,24 @@ def test_excess_of_the_ideal_is_zero(tmp_path: Path, codec: DeepJSCC, codec_file
 def test_draws_are_uniform_over_the_range(tmp_path: Path, codec_file: Path) -> None:
     training = make_run(tmp_path, codec_file).trainable
     rows = training.draw(torch.zeros(2000, 3, 64, 64), torch.Generator().manual_seed(0))
-    assert rows["noise"].shape == (2000, 256)
+    assert rows["noise"].shape == (2000, 1, 256)
     assert rows["noise"].abs().square().mean().item() == pytest.approx(1, rel=0.02)
     assert rows["snr_db"].mean().item() == pytest.approx(0, abs=0.3)
     assert rows["snr_db"].abs().max() <= 5
+
+
+def test_more_draws_are_the_same_loss_with_less_noise(codec_file: Path) -> None:
+    """Of 64 draws c learns their mean: the loss is the misfit of that mean, one draw's the misfit of that one."""
+    many = InnTraining(parse(InnRecipe, recipe(codec_file) | {"draws": 64}, Path("r")), torch.zeros(0, 3, 64, 64))
+    rows = many.draw(smooth_images(4), torch.Generator().manual_seed(0))
+    assert rows["noise"].shape == (4, 64, 256)
+    received = many.receive(rows["images"], rows["snr_db"], rows["noise"])
+    single = many.receive(rows["images"], rows["snr_db"], rows["noise"][:, 5:6])
+    assert torch.allclose(received[5], single[0], atol=1e-5)
+    with torch.no_grad():
+        ones = [float(many.loss("inn", {**rows, "noise": rows["noise"][:, i : i + 1]}, 0)) for i in range(64)]
+        mean = float(many.loss("inn", rows, 0))
+    assert mean == pytest.approx(sum(ones) / 64 - float((received - received.mean(0)).square().mean()), rel=1e-3)
 
 
 def test_single_snr_is_validated_at_its_own(codec_file: Path) -> None:

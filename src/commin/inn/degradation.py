@@ -4,9 +4,11 @@ f splits x, reshuffles the parts to planes of 1/patch the height and width (an o
 d ← d − P_i(c), c ← c + U_i(d). Trained with the loss of CommIN (arXiv:2310.01130), eq. (9).
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -62,7 +64,7 @@ class DegradationConfig(BaseModel):
 
 
 class Degradation(nn.Module):
-    """f and f⁻¹. Everything inside is float32, whatever autocast says outside."""
+    """f and f⁻¹. Everything inside is float32, whatever autocast says outside; in training mode P and U follow it."""
 
     def __init__(self, config: DegradationConfig) -> None:
         super().__init__()
@@ -91,15 +93,17 @@ class Degradation(nn.Module):
             raise ValueError(f"INN: {images.shape[-2]}×{images.shape[-1]} pixels; both must be multiples of {patch}")
         with float32(images.device):
             c, d = self.split.split(images.float() * 2 - 1)
+        with self._arithmetic(images.device):
             c, d = self.lifting(F.pixel_unshuffle(c, patch), F.pixel_unshuffle(d, patch), self._state(snr_db))
             return (F.pixel_shuffle(c, patch) + 1) / 2, d
 
     def inverse(self, coarse: Tensor, detail: Tensor, snr_db: Tensor) -> Tensor:
         """f⁻¹: the picture x with f(x) = (c, d), shapes and ranges as in `forward`."""
         patch = self.config.patch
-        with float32(coarse.device):
+        with self._arithmetic(coarse.device):
             planes = F.pixel_unshuffle(coarse.float() * 2 - 1, patch)
             c, d = self.lifting.inverse(planes, detail.float(), self._state(snr_db))
+        with float32(coarse.device):
             return (self.split.merge(F.pixel_shuffle(c, patch), F.pixel_shuffle(d, patch)) + 1) / 2
 
     def replace(self, images: Tensor, received: Tensor, weight: Tensor | float, snr_db: Tensor) -> Tensor:
@@ -123,6 +127,9 @@ class Degradation(nn.Module):
         height, width = images.shape[-2:]
         c: Tensor = self(self._padded(images), snr_db)[0]
         return c[..., :height, :width]
+
+    def _arithmetic(self, device: torch.device) -> AbstractContextManager[Any]:
+        return nullcontext() if self.training else float32(device)
 
     def _padded(self, images: Tensor) -> Tensor:
         patch, (height, width) = self.config.patch, images.shape[-2:]

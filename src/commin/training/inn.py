@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from PIL import Image
+from pydantic import Field
 from torch import Tensor, nn
 
 from commin.channels.base import Csi
@@ -26,9 +27,10 @@ from commin.randomness import generator
 from commin.training.link import validation_snrs_db
 from commin.training.paths import RecipePath
 from commin.training.recipe import Recipe
+from commin.units import DOWNSAMPLING
 from commin.zoo.load import codec_path
 
-DRAWS = 16
+FLOOR_DRAWS = 16
 """Noise draws of each picture in the estimate of the floor."""
 
 
@@ -38,7 +40,8 @@ class InnRecipe(Recipe):
     Attributes:
         init: an INN's file to start from, of another ρ as well.
         codec: the codec of the link: a file, or a model of the zoo.
-        codec_precision: of its arithmetic, as ``loop.precision``; the INN's is always float32.
+        codec_precision: of its arithmetic, as ``loop.precision``, which is that of P and U.
+        draws: of the noise for each picture; the INN learns y's mean over them, which makes the gradient less noisy.
         model: the INN, with its ρ and the SNRs, uniform over their range for each image.
     """
 
@@ -46,6 +49,7 @@ class InnRecipe(Recipe):
     init: RecipePath | None = None
     codec: RecipePath
     codec_precision: Precision = "auto"
+    draws: int = Field(1, ge=1)
     model: DegradationConfig
 
 
@@ -87,29 +91,31 @@ class InnTraining:
         self._references: dict[float, Reference] = {}
 
     def draw(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """SNR (B,) and unit noise (B, k)."""
+        """SNR (B,) and unit noise (B, draws, k)."""
         low, high = self.recipe.model.snr_range_db
-        k = self.symbols * (images.shape[-1] // 16) * (images.shape[-2] // 16)
         return {
             "images": images,
             "snr_db": low + (high - low) * torch.rand(len(images), generator=rng),
-            "noise": torch.randn(len(images), k, dtype=torch.complex64, generator=rng),
+            "noise": self._noise(images, self.recipe.draws, rng),
         }
 
     def loss(self, phase: str, rows: dict[str, Tensor], step: int) -> Tensor:
-        """Loss (9)."""
-        received = self.receive(rows["images"], rows["snr_db"], rows["noise"])
+        """Loss (9), y averaged over the draws."""
+        received = self.receive(rows["images"], rows["snr_db"], rows["noise"]).mean(0)
         coarse, _ = self.inn(rows["images"], rows["snr_db"])
         return misfit(coarse, received).mean()
 
     @torch.no_grad()
     def receive(self, images: Tensor, snr_db: Tensor, noise: Tensor) -> Tensor:
-        """y: images (B, 3, H, W) through encoder, AWGN made of unit noise (B, k) at snr_db (B,), and decoder."""
-        codec = self.codec.to(images.device)
+        """y of N draws: images (B, 3, H, W) through encoder, AWGN made of unit noise (B, N, k) at snr_db (B,), and
+        decoder, (N, B, 3, H, W)."""
+        codec, draws = self.codec.to(images.device), noise.shape[1]
         with autocast(self.recipe.codec_precision, images.device):
             sent = codec.encode(images, snr_db, self.recipe.model.ratio)
-            arrived = sent + noise * Csi(snr_db).noise_variance().sqrt()
-            return codec.decode(arrived, snr_db, (images.shape[-2], images.shape[-1]))
+            arrived = sent + noise.transpose(0, 1) * Csi(snr_db).noise_variance().sqrt()
+            size = (images.shape[-2], images.shape[-1])
+            decoded: Tensor = codec.decode(arrived.flatten(0, 1), snr_db.repeat(draws), size)
+        return decoded.float().unflatten(0, (draws, -1))
 
     @torch.no_grad()
     def validate(self, averages: Mapping[str, nn.Module]) -> tuple[dict[str, float], Image.Image]:
@@ -133,7 +139,7 @@ class InnTraining:
                 lost += float(misfit(replaced, images.to(device)).sum())
                 coarses.append(coarse[:8].cpu())
             count = len(self.validation)
-            excess = above / count - reference.floor / DRAWS
+            excess = above / count - reference.floor / FLOOR_DRAWS
             excesses.append(100 * excess / reference.error)
             figures[f"misfit {snr:+g}"] = excess + reference.floor
             figures[f"floor {snr:+g}"] = reference.floor
@@ -160,18 +166,20 @@ class InnTraining:
         if snr not in self._references:
             rng = generator(self.recipe.loop.seed, "inn validation", snr)
             firsts, means, floor, error = [], [], 0.0, 0.0
-            for part in self.validation.split(64):
+            for part in self.validation.split(16):
                 images = from_uint8(part).to(device)
                 snrs = torch.full((len(part),), snr, device=device)
-                draws = torch.stack([self._receive_once(images, snrs, rng) for _ in range(DRAWS)])
+                draws = self.receive(images, snrs, self._noise(images, FLOOR_DRAWS, rng).to(device))
                 mean = draws.mean(0)
-                floor += float((draws - mean).square().mean((2, 3, 4)).sum()) / (DRAWS - 1)
-                error += float((draws - images).square().mean((2, 3, 4)).sum()) / DRAWS
+                floor += float((draws - mean).square().mean((2, 3, 4)).sum()) / (FLOOR_DRAWS - 1)
+                error += float((draws - images).square().mean((2, 3, 4)).sum()) / FLOOR_DRAWS
                 firsts.append(draws[0].cpu())
                 means.append(mean.cpu())
             count = len(self.validation)
             self._references[snr] = Reference(torch.cat(firsts), torch.cat(means), floor / count, error / count)
         return self._references[snr]
 
-    def _receive_once(self, images: Tensor, snrs: Tensor, rng: torch.Generator) -> Tensor:
-        return self.receive(images, snrs, self.draw(images.cpu(), rng)["noise"].to(images.device))
+    def _noise(self, images: Tensor, draws: int, rng: torch.Generator) -> Tensor:
+        """CN(0, 1) for the symbols of images (B, 3, H, W), (B, draws, k)."""
+        k = self.symbols * (images.shape[-1] // DOWNSAMPLING) * (images.shape[-2] // DOWNSAMPLING)
+        return torch.randn(len(images), draws, k, dtype=torch.complex64, generator=rng)
