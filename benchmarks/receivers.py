@@ -1,7 +1,7 @@
 """CommIN taken apart: quality over network calls, ablations; the flow.
 
 usage: python benchmarks/receivers.py --data FOLDER|ZIP [--only calls,ablations,tried,flow]
-       [--split test] [--pictures 96] [--out results/receivers.json]
+       [--split test] [--pictures N] [--out results/receivers.json]
 Pictures are evenly spaced over the split, so that all people are among them; settings are chosen on ``valid``. A killed
 run goes on: rows that --out holds are kept, as long as they were made with the same files and pictures. PSNR and
 LPIPS-Squeeze are means over them, all on the same received symbols.
@@ -247,9 +247,10 @@ def flow_rows(images: Tensor) -> Tasks:
                 yield called, partial(work, system, bcr, steps, order, snr)
 
 
-PARTS = {
-    "calls": calls_rows, "ablations": ablation_rows, "tried": tried_rows, "flow": flow_rows,
+PARTS: dict[str, tuple[Callable[[Tensor], Tasks], int]] = {
+    "calls": (calls_rows, 96), "ablations": (ablation_rows, 46), "tried": (tried_rows, 96), "flow": (flow_rows, 46),
 }  # fmt: skip
+"""What makes a part's rows, and of how many pictures unless ``--pictures`` says."""
 
 
 def main() -> None:
@@ -257,22 +258,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--only", default="calls,ablations")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--pictures", type=int, default=96)
+    parser.add_argument("--pictures", type=int)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    images = pictures(options.split, options.pictures, options.data)
     kept: dict[str, Any] = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
-    about = {
-        "data": data_path(options.data).name, "split": options.split, "pictures": len(images), "seed": 0,
-        "commin": commin.__version__, "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-    }  # fmt: skip
     for name in options.only.split(","):
-        about["weights"] = weights(*(FLOWS if name == "flow" else ()))
+        part, count = PARTS[name]
+        images = pictures(options.split, options.pictures or count, options.data)
+        about = {
+            "data": data_path(options.data).name, "split": options.split, "pictures": len(images), "seed": 0,
+            "commin": commin.__version__, "torch": torch.__version__,
+            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+            "weights": weights(*(FLOWS if name == "flow" else ())),
+        }  # fmt: skip
         if kept.get(name, {}).get("about") != about:
-            kept[name] = {"about": dict(about), "rows": []}
+            kept[name] = {"about": about, "rows": []}
         rows: list[Row] = kept[name]["rows"]
-        for called, work in PARTS[name](images):
+        for called, work in part(images):
             if any(called.items() <= row.items() for row in rows):
                 continue
             row = called | work()
