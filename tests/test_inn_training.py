@@ -149,26 +149,6 @@ def test_more_draws_are_the_same_loss_with_less_noise(codec_file: Path) -> None:
     assert mean == pytest.approx(sum(ones) / 64 - float((received - received.mean(0)).square().mean()), rel=1e-3)
 
 
-def test_inverse_is_part_of_the_loss_where_it_is_asked_for(codec_file: Path) -> None:
-    """μ times what f⁻¹ of the first draw misses the picture by, beside loss (9) of all draws."""
-    content = recipe(codec_file) | {"draws": 2}
-    plain, both = (
-        InnTraining(parse(InnRecipe, content | {"inverse": mu}, Path("r")), torch.zeros(0, 3, 64, 64))
-        for mu in (0.0, 0.5)
-    )
-    with torch.no_grad():
-        for parameter in both.inn.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-        plain.inn.load_state_dict(both.inn.state_dict())
-        rows = both.draw(smooth_images(3), torch.Generator().manual_seed(0))
-        first = both.receive(rows["images"], rows["snr_db"], rows["noise"][:, :1])[0]
-        detail = both.inn(rows["images"], rows["snr_db"])[1]
-        lost = (both.inn.inverse(first, detail, rows["snr_db"]) - rows["images"]).square().mean()
-        added = both.loss("inn", rows, 0) - plain.loss("inn", rows, 0)
-    assert float(lost) > 1e-4
-    assert float(added) == pytest.approx(0.5 * float(lost), rel=1e-3)
-
-
 def test_single_snr_is_validated_at_its_own(codec_file: Path) -> None:
     single = parse(InnRecipe, recipe(codec_file, {"snr_range_db": [2, 2]}), Path("recipe"))
     training = InnTraining(single, to_uint8(smooth_images(2)))

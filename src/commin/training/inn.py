@@ -42,8 +42,6 @@ class InnRecipe(Recipe):
         codec: the codec of the link: a file, or a model of the zoo.
         codec_precision: of its arithmetic, as ``loop.precision``, which is that of P and U.
         draws: of the noise for each picture; the INN learns y's mean over them, which makes the gradient less noisy.
-        inverse: μ of μ·‖f⁻¹(y, d) − x‖², added to loss (9), which asks nothing of f⁻¹, so that f⁻¹ lets less of y's
-            noise through.
         model: the INN, with its ρ and the SNRs, uniform over their range for each image.
     """
 
@@ -52,7 +50,6 @@ class InnRecipe(Recipe):
     codec: RecipePath
     codec_precision: Precision = "auto"
     draws: int = Field(1, ge=1)
-    inverse: float = Field(0.0, ge=0)
     model: DegradationConfig
 
 
@@ -103,14 +100,10 @@ class InnTraining:
         }
 
     def loss(self, phase: str, rows: dict[str, Tensor], step: int) -> Tensor:
-        """Loss (9), y averaged over the draws, and what the inverse costs, of the first draw."""
-        images, snr_db = rows["images"], rows["snr_db"]
-        received = self.receive(images, snr_db, rows["noise"])
-        coarse, detail = self.inn(images, snr_db)
-        loss = misfit(coarse, received.mean(0)).mean()
-        if self.recipe.inverse:
-            loss = loss + self.recipe.inverse * misfit(self.inn.inverse(received[0], detail, snr_db), images).mean()
-        return loss
+        """Loss (9), y averaged over the draws."""
+        received = self.receive(rows["images"], rows["snr_db"], rows["noise"]).mean(0)
+        coarse, _ = self.inn(rows["images"], rows["snr_db"])
+        return misfit(coarse, received).mean()
 
     @torch.no_grad()
     def receive(self, images: Tensor, snr_db: Tensor, noise: Tensor) -> Tensor:
