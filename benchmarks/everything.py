@@ -10,7 +10,7 @@ docs/images/; the tables are then made by ``benchmarks/tables.py --write``.
 """
 
 import argparse
-import gzip
+import lzma
 import os
 import shlex
 import shutil
@@ -113,7 +113,7 @@ def publish(folder: Path) -> None:
             for name in KEPT:
                 shutil.copyfile(made / name, kept / name)
             lines = b"".join(path.read_bytes() for path in sorted(made.glob("records-*.jsonl")))
-            (kept / "records-0.jsonl.gz").write_bytes(gzip.compress(lines, mtime=0))
+            (kept / "records-0.jsonl.xz").write_bytes(lzma.compress(lines, preset=9))
             if kept.name in FIGURES:
                 (drawn, name), figures = FIGURES[kept.name], folder / "figures" / kept.name
                 figures.mkdir(parents=True, exist_ok=True)

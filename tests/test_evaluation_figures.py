@@ -1,7 +1,9 @@
 """Bootstrap, table, figures and report on made-up records with known answers."""
 
 import gzip
+import lzma
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -110,12 +112,12 @@ def test_the_table_does_not_depend_on_the_order(tmp_path: Path) -> None:
     assert tables[0] == tables[1]
 
 
-def test_compressed_records_are_read_as_they_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("end", "compress"), [("gz", gzip.compress), ("xz", lzma.compress)])
+def test_compressed_records_are_read_as_they_are(end: str, compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
     plain = tmp_path / "records-0.jsonl"
     append_lines(made_up(), plain)
     rows = cells(summarise(read_results(tmp_path))[0])
-    with gzip.open(tmp_path / "records-0.jsonl.gz", "wb") as file:
-        file.write(plain.read_bytes())
+    (tmp_path / f"records-0.jsonl.{end}").write_bytes(compress(plain.read_bytes()))
     plain.unlink()
     assert cells(summarise(read_results(tmp_path))[0]) == rows
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import lzma
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,9 @@ from commin.errors import UserError
 
 FORMAT = 1
 """Rises when a record's fields change their meaning."""
+
+OPEN: dict[str, Any] = {"": open, ".gz": gzip.open, ".xz": lzma.open}
+"""What opens a file of records, by what follows ``.jsonl`` in its name."""
 
 WHOLE_SET = "*"
 """The picture of a record that speaks of a whole set."""
@@ -109,19 +113,19 @@ def drop_torn_line(path: Path) -> None:
 
 def record_files(place: Path) -> list[Path]:
     """The record files of a folder, or the file itself. Raises UserError if there are none."""
-    files = [place] if place.is_file() else sorted([*place.glob("records*.jsonl"), *place.glob("records*.jsonl.gz")])
+    files = [place] if place.is_file() else sorted(p for end in OPEN for p in place.glob(f"records*.jsonl{end}"))
     if not files:
         raise UserError(f"{place}: no records there (records*.jsonl)")
     return files
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file, plain or gzipped, one at a time, as plain values; a torn last line is left out.
+    """The records of a file, plain or compressed, one at a time, as plain values; a torn last line is left out.
 
     Raises:
         UserError: a line is no record, or was written by another version of the format.
     """
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+    with OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
                 return
