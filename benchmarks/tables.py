@@ -96,8 +96,9 @@ def inns() -> Cells:
         low, high = row["config"]["snr_range_db"]
         told = "told the SNR" if low < high else signed(f"{low:g} dB alone")
         share = (row.get(f"excess % {snr:+g}") for snr in SNRS_DB)
-        split = {"copy": "copies", "dct": "4×4 DCT"}[row["config"]["split"]]
-        lines.append([f"{split}, {told}", f"{row['gflop']:.2f}", *("–" if x is None else f"{x:.1f}" for x in share)])
+        split, patch = {"copy": "copies", "dct": "4×4 DCT"}[row["config"]["split"]], row["config"]["patch"]
+        kind, excess = f"{split}, {told}, {patch}×{patch} planes", ("–" if x is None else f"{x:.1f}" for x in share)
+        lines.append([kind, f"{row['gflop']:.2f}", *excess])
     return lines
 
 

@@ -189,15 +189,16 @@ def test_what_cannot_be_done_is_counted_and_the_rest_goes_on(sweep: Sweep, faces
     assert len(records(out)) == 6
 
 
-def test_a_folder_holds_one_prior(sweep: Sweep, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["faces64-prior", "faces64-finish"])
+def test_a_folder_holds_one_of_each_network(name: str, sweep: Sweep, tmp_path: Path) -> None:
     """A restored picture depends on more than the codec: records before and after a new prior do not mix."""
     run_sweep(sweep(model="faces64", snr_db=[0], limit=1), tmp_path)
     path = tmp_path / "sweep.json"
     content = json.loads(path.read_text())
     assert content["about"]["files"] == {}  # deepjscc needs none
-    content["about"]["files"] = {"faces64-prior": "0" * 64}
+    content["about"]["files"] = {name: "0" * 64}
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="another faces64-prior"):
+    with pytest.raises(UserError, match=f"another {name}"):
         run_sweep(sweep(model="faces64", systems=["commin-fast"], snr_db=[0], limit=1), tmp_path)
 
 

@@ -41,7 +41,7 @@ from commin.units import parse_bcr
 from commin.zoo.cards import cards, find_card, sha256
 from commin.zoo.fetch import MissingFileError, find
 from commin.zoo.load import codec_path, load
-from commin.zoo.receivers import NEEDS
+from commin.zoo.receivers import kinds_of
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ class Bench:
     def files_of(self, system: str, bcr: str) -> dict[str, str]:
         """SHA-256 of the files beside the codec that a system works with at ρ, as far as they are here."""
         if (system, bcr) not in self._files:
-            kinds = ("prior",) if system in RESTORED else (*NEEDS.get(system, ()), system)
+            kinds = ("prior",) if system in RESTORED else kinds_of(system)
             found = self._files[system, bcr] = {}
             for card in cards().values():
                 if card.model == self.config.model and card.kind in kinds and card.bcr in (None, bcr):

@@ -272,9 +272,14 @@ def with_naturalness(receiver: Receiver, naturalness: float | None) -> Receiver:
     return changed
 
 
+def kinds_of(name: str) -> tuple[str, ...]:
+    """The kinds of weights that a receiver needs or uses, and that of its settings."""
+    return (*NEEDS.get(name, ()), *USES.get(name, ()), name)
+
+
 def receiver_files(name: str, model: str, bcr: Fraction) -> list[Path]:
     """The files and folders beside the codec that a receiver of this model works with, its settings among them."""
-    cards = (find_card(model, kind, str(bcr)) for kind in (*NEEDS.get(name, ()), *USES.get(name, ()), name))
+    cards = (find_card(model, kind, str(bcr)) for kind in kinds_of(name))
     return [find(card.name) for card in cards if card is not None]
 
 
