@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from commin.cli.main import main
 from commin.images import to_picture
 from tests.conftest import smooth_images
 
@@ -116,9 +117,15 @@ def test_whole_picture_without_crop(photo: Path, codec_file: Path, tmp_path: Pat
     ],
 )
 def test_bad_options_are_one_line(
-    photo: Path, codec_file: Path, tmp_path: Path, options: list[str], words: list[str]
-) -> None:
-    done = commin("transmit", photo, "--model", codec_file, "-o", tmp_path / "out", *options)
+    photo: Path, codec_file: Path, tmp_path: Path, options: list[str], words: list[str],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Of `main` in this process, which has torch imported already."""
+    command = ["commin", "transmit", photo, "--model", codec_file, "-o", tmp_path / "out", *options]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in command])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    done = subprocess.CompletedProcess(command, int(stopped.value.code or 0), *capsys.readouterr())
     if options[0] == "--crop":  # a fault of the photo: named, then counted
         assert done.returncode == 2
         assert words[0] in done.stderr
