@@ -122,12 +122,26 @@ def test_compressed_records_are_read_as_they_are(end: str, compress: Callable[[b
     assert cells(summarise(read_results(tmp_path))[0]) == rows
 
 
+@pytest.mark.parametrize(("end", "compress"), [("gz", gzip.compress), ("xz", lzma.compress)])
+def test_damaged_records_are_one_line(end: str, compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    plain, path = tmp_path / "records-0.jsonl", tmp_path / f"records-0.jsonl.{end}"
+    append_lines(made_up(), plain)
+    whole = compress(plain.read_bytes())
+    plain.unlink()
+    middle = len(whole) // 2
+    for damaged in (whole[:middle], b"nonsense", whole[:middle] + bytes(8) + whole[middle + 8 :]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=f"{path.name}"):
+            read_results(tmp_path)
+
+
 def test_no_records_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no records there"):
         read_results(tmp_path)
-    (tmp_path / "records-0.jsonl").write_text("nonsense\n")
-    with pytest.raises(UserError, match="not a record"):
-        read_results(tmp_path)
+    for content in (b"nonsense\n", b"\xff\xfe\n"):
+        (tmp_path / "records-0.jsonl").write_bytes(content)
+        with pytest.raises(UserError, match="not a record"):
+            read_results(tmp_path)
 
 
 def test_the_report_needs_no_other_file(results: Path, tmp_path: Path) -> None:

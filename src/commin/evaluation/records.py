@@ -5,6 +5,7 @@ import json
 import lzma
 import math
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -123,17 +124,24 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a file, plain or compressed, one at a time, as plain values; a torn last line is left out.
 
     Raises:
-        UserError: a line is no record, or was written by another version of the format.
+        UserError: a line is no record, or was written by another version of the format; the file cannot be unpacked.
     """
-    with OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith("\n"):
-                return
-            try:
-                content: dict[str, Any] = json.loads(line)
-                written = content["format"]
-            except (json.JSONDecodeError, KeyError, TypeError):
-                raise UserError(f"{path}:{number}: not a record") from None
-            if written != FORMAT:
-                raise UserError(f"{path}: records of format {written}; this version reads format {FORMAT}")
-            yield content
+    for number, line in enumerate(_texts(path), 1):
+        if not line.endswith("\n"):
+            return
+        try:
+            content: dict[str, Any] = json.loads(line)
+            written = content["format"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise UserError(f"{path}:{number}: not a record") from None
+        if written != FORMAT:
+            raise UserError(f"{path}: records of format {written}; this version reads format {FORMAT}")
+        yield content
+
+
+def _texts(path: Path) -> Iterator[str]:
+    try:
+        with OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8", errors="replace") as file:
+            yield from file
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error}); fetch it again") from None
